@@ -1,0 +1,228 @@
+"""Settings from the environment: one frozen value, read once, wrong values end the program.
+
+SURFACE of the variables: `docs/reference.md`; `.env.example` lists them all.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout: where sql/, migrations/ and templates/ lie."""
+
+LEASE_SECONDS = 45
+"""How long a worker owns a claimed row before another may take it (docs/job-states.md)."""
+
+FAL_QUEUE_URL = "https://queue.fal.run"
+
+T = TypeVar("T")
+
+
+class Problem(ValueError):
+    """What is wrong with one value; becomes the one line that ends the program."""
+
+
+def fail(name: str, message: str) -> NoReturn:
+    """End the program with one line that names the variable and never shows its value."""
+    raise SystemExit(f"i2i: {name} {message}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything the environment decides. Sizes are bytes unless the name says otherwise."""
+
+    data_dir: Path
+    postgres_url: str | None = field(repr=False)
+    postgres_url_direct: str | None = field(repr=False)
+    secret_key: str = field(repr=False)
+    fal_key: str | None = field(default=None, repr=False)
+    fal_queue_url: str = FAL_QUEUE_URL
+    fal_rest_url: str = "https://rest.fal.ai"
+    fal_platform_url: str = "https://api.fal.ai"
+    fal_media_hosts: tuple[str, ...] = ("*.fal.media", "storage.googleapis.com")
+    blob_url: str
+    public_url: str | None = None
+    trusted_proxies: int = 0
+    trusted_hosts: tuple[str, ...] = ()
+    max_upload_bytes: int = 25_000_000
+    max_files_per_upload: int = 50
+    max_image_pixels: int = 50_000_000
+    storage_quota_bytes: int = 20_000_000_000
+    trash_days: int = 7
+    max_jobs_per_batch: int = 200
+    daily_pictures: int = 500
+    daily_pictures_per_user: int = 200
+    max_in_flight: int = 10
+    max_in_flight_per_user: int | None = None
+    worker_threads: int = 8
+    worker_poll_seconds: float = 5.0
+    decoders: int = 1
+    metrics_token: str | None = field(default=None, repr=False)
+    log_level: str = "info"
+    log_format: str = "text"
+    bcrypt_rounds: int = 12
+
+    @property
+    def practice(self) -> bool:
+        """True when the queue is on this machine, so that nothing costs money."""
+        return urlsplit(self.fal_queue_url).hostname in {"127.0.0.1", "localhost", "::1"}
+
+    @property
+    def fal_configured(self) -> bool:
+        """True when sending makes sense: there is a key, or another queue stands in for fal's."""
+        return self.fal_key is not None or self.fal_queue_url != FAL_QUEUE_URL
+
+    @property
+    def prepare_threshold(self) -> int | None:
+        """psycopg's: None (no prepared statements) behind a pooler such as PgBouncer."""
+        return 5 if self.postgres_url == self.postgres_url_direct else None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read all settings; SystemExit with one line naming the variable that is wrong."""
+        data_dir = Path(environ.get("DATA_DIR") or "var").expanduser().absolute()
+
+        def read(name: str, default: T, parse: Callable[[str], T]) -> T:
+            text = environ.get(name, "").strip()
+            if not text:
+                return default
+            try:
+                return parse(text)
+            except Problem as problem:
+                fail(name, f"{problem}.")
+
+        def secret(name: str) -> str | None:
+            if file := environ.get(f"{name}_FILE"):
+                try:
+                    return Path(file).read_text(encoding="utf-8").strip() or None
+                except OSError as error:
+                    fail(f"{name}_FILE", f"cannot be read: {error.strerror}.")
+            return environ.get(name, "").strip() or None
+
+        postgres_url = read("POSTGRES_URL", None, _postgres_url)
+        queue_url = read("FAL_QUEUE_URL", FAL_QUEUE_URL, _base_url)
+        media_hosts = read("FAL_MEDIA_HOSTS", cls.fal_media_hosts, _media_hosts)
+        if queue_url == FAL_QUEUE_URL and any("://" in entry for entry in media_hosts):
+            fail("FAL_MEDIA_HOSTS", "names an exact origin, which is only for tests, beside the real queue.")
+        secret_key = secret("SECRET_KEY") or _kept_secret(data_dir)
+        if secret_key is None:
+            fail("SECRET_KEY", "is not set. Make one: python3 -c 'import secrets; print(secrets.token_hex(32))'")
+        if len(secret_key) < 16:
+            fail("SECRET_KEY", "is shorter than 16 characters.")
+        return cls(
+            data_dir=data_dir,
+            postgres_url=postgres_url,
+            postgres_url_direct=read("POSTGRES_URL_NON_POOLING", postgres_url, _postgres_url),
+            secret_key=secret_key,
+            fal_key=secret("FAL_KEY"),
+            fal_queue_url=queue_url,
+            fal_rest_url=read("FAL_REST_URL", cls.fal_rest_url, _base_url),
+            fal_platform_url=read("FAL_PLATFORM_URL", cls.fal_platform_url, _base_url),
+            fal_media_hosts=media_hosts,
+            blob_url=read("BLOB_URL", f"file://{data_dir}/blobs", _blob_url),
+            public_url=read("PUBLIC_URL", None, _public_url),
+            trusted_proxies=read("TRUSTED_PROXIES", 0, _whole(0, 10)),
+            trusted_hosts=read("TRUSTED_HOSTS", (), _words),
+            max_upload_bytes=read("MAX_UPLOAD_MB", 25, _whole(1, 1000)) * 1_000_000,
+            max_files_per_upload=read("MAX_FILES_PER_UPLOAD", 50, _whole(1, 1000)),
+            max_image_pixels=read("MAX_IMAGE_PIXELS", 50_000_000, _whole(10_000, 250_000_000)),
+            storage_quota_bytes=read("STORAGE_QUOTA_MB", 20_000, _whole(1)) * 1_000_000,
+            trash_days=read("TRASH_DAYS", 7, _whole(0, 3650)),
+            max_jobs_per_batch=read("MAX_JOBS_PER_BATCH", 200, _whole(1, 10_000)),
+            daily_pictures=read("DAILY_PICTURES", 500, _whole(0)),
+            daily_pictures_per_user=read("DAILY_PICTURES_PER_USER", 200, _whole(0)),
+            max_in_flight=read("MAX_IN_FLIGHT", 10, _whole(1, 1000)),
+            max_in_flight_per_user=read("MAX_IN_FLIGHT_PER_USER", None, _whole(1, 1000)),
+            worker_threads=read("WORKER_THREADS", 8, _whole(1, 64)),
+            worker_poll_seconds=read("WORKER_POLL_SECONDS", 5.0, _seconds(0.1, 60)),
+            decoders=read("DECODERS", max(1, (os.cpu_count() or 2) - 1), _whole(1, 64)),
+            metrics_token=secret("METRICS_TOKEN"),
+            log_level=read("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error")),
+            log_format=read("LOG_FORMAT", "text", _one_of("text", "json")),
+        )
+
+
+def _kept_secret(data_dir: Path) -> str | None:
+    """The key that `make run` made once in DATA_DIR, if any."""
+    try:
+        return (data_dir / "secret_key").read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d[\d_]*", text, re.ASCII) or not (
+            least <= (number := int(text.replace("__", "_").rstrip("_")))
+        ) or (most is not None and number > most):
+            bounds = f"from {least} to {most}" if most is not None else f"of {least} or more"
+            raise Problem(f"must be a whole number {bounds}")
+        return number
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII) or not least <= float(text) <= most:
+            raise Problem(f"must be a number of seconds from {least:g} to {most:g}")
+        return float(text)
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise Problem(f"must be one of {', '.join(choices)}")
+        return text.lower()
+
+    return parse
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in re.split(r"[,\s]+", text) if word)
+
+
+def _postgres_url(text: str) -> str | None:
+    if urlsplit(text).scheme not in {"postgresql", "postgres"}:
+        raise Problem("must be a libpq URL, as in postgresql://user:password@host:5432/database")
+    return text
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    loopback = parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Problem("must be an http or https URL")
+    if parts.scheme == "http" and not loopback:
+        raise Problem("must be https, or http on this machine: the key travels in a header")
+    return text.rstrip("/")
+
+
+def _public_url(text: str) -> str | None:
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname:
+        raise Problem("must be an https URL that fal can reach")
+    return text.rstrip("/")
+
+
+def _blob_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme == "file" and parts.path.startswith("/"):
+        return text
+    if parts.scheme == "s3" and parts.netloc:
+        return text
+    raise Problem("must be file:///path or s3://bucket/prefix")
+
+
+def _media_hosts(text: str) -> tuple[str, ...]:
+    entries = _words(text)
+    for entry in entries:
+        if not re.fullmatch(r"(\*\.)?[a-z0-9.-]+|https?://[^/\s]+", entry, re.IGNORECASE):
+            raise Problem("must list host names, *.names or exact origins")
+    return entries

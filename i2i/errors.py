@@ -1,0 +1,99 @@
+"""Domain errors: what can go wrong in words of this project, free of HTTP, SQL and provider text.
+
+Messages are sentences that may be shown to a user as they stand.
+"""
+
+
+class I2IError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class NotFound(I2IError):
+    """The thing does not exist, or is not the caller's: the two look alike on purpose."""
+
+
+class Refused(I2IError):
+    """An action that the present state does not allow; the message says why and what to do."""
+
+
+class EmailTaken(Refused):
+    """Another user has this e-mail address."""
+
+
+class WrongCredentials(I2IError):
+    """E-mail and password do not match a user who may sign in; never says which part."""
+
+
+class TooManyTries(I2IError):
+    """A rate limit is used up. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"Too many tries. Wait {retry_after} seconds, then try again.")
+        self.retry_after = retry_after
+
+
+class InvalidFields(I2IError):
+    """A form does not hold. `fields` maps a field's name to a sentence saying what to enter."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__("; ".join(fields.values()))
+        self.fields = fields
+
+
+class InvalidWorkflow(I2IError):
+    """A workflow definition does not hold; `pointer` is the JSON Pointer of the place, '' the whole."""
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(f"{pointer}: {message}" if pointer else message)
+        self.message = message
+        self.pointer = pointer
+
+
+class InvalidImage(I2IError):
+    """Bytes that are not a photo we take. `code` is stable for scripts, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StorageError(I2IError):
+    """Bytes could not be kept or fetched: the disk is full, or the store does not answer."""
+
+
+class DatabaseUnavailable(I2IError):
+    """No PostgreSQL answers; the message is one line that says what to do."""
+
+
+class FalError(I2IError):
+    """Base of what fal's side can answer. `detail` is for logs and operators, never for users."""
+
+    def __init__(self, detail: str, *, http_status: int | None = None, error_type: str | None = None):
+        super().__init__(detail)
+        self.detail = detail
+        self.http_status = http_status
+        self.error_type = error_type
+
+
+class FalNotSent(FalError):
+    """Provably not accepted and worth another try: no connection, 429, locked, storage trouble."""
+
+
+class FalAccount(FalNotSent):
+    """The key or the balance is refused (401, 402, 403 locked): nothing of ours will be accepted."""
+
+
+class FalRejected(FalError):
+    """A 4xx before acceptance, or as the result: this request will never make a picture."""
+
+
+class FalUnclear(FalError):
+    """A request left us and no clear answer came: it may have been accepted and may cost money."""
+
+
+class FalTemporary(FalError):
+    """A read (status, result, list, download) did not work this time; asking again costs nothing."""
+
+
+class FalGone(FalError):
+    """404 or 410 on something that existed: an accepted id, or an output that has expired."""
