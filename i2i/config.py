@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: where sql/, migrations/ and templates/ lie."""
@@ -101,16 +101,24 @@ class Settings:
                     return Path(file).read_text(encoding="utf-8").strip() or None
                 except OSError as error:
                     fail(f"{name}_FILE", f"cannot be read: {error.strerror}.")
+                except UnicodeDecodeError:
+                    fail(f"{name}_FILE", "does not hold text.")
             return environ.get(name, "").strip() or None
 
         postgres_url = read("POSTGRES_URL", None, _postgres_url)
         queue_url = read("FAL_QUEUE_URL", FAL_QUEUE_URL, _base_url)
         media_hosts = read("FAL_MEDIA_HOSTS", cls.fal_media_hosts, _media_hosts)
         if queue_url == FAL_QUEUE_URL and any("://" in entry for entry in media_hosts):
-            fail("FAL_MEDIA_HOSTS", "names an exact origin, which is only for tests, beside the real queue.")
+            fail(
+                "FAL_MEDIA_HOSTS",
+                "names an exact origin, which is for tests, beside the real queue.",
+            )
         secret_key = secret("SECRET_KEY") or _kept_secret(data_dir)
         if secret_key is None:
-            fail("SECRET_KEY", "is not set. Make one: python3 -c 'import secrets; print(secrets.token_hex(32))'")
+            fail(
+                "SECRET_KEY",
+                "is not set; 32 random bytes in hex will do: openssl rand -hex 32",
+            )
         if len(secret_key) < 16:
             fail("SECRET_KEY", "is shorter than 16 characters.")
         return cls(
@@ -150,15 +158,14 @@ def _kept_secret(data_dir: Path) -> str | None:
     """The key that `make run` made once in DATA_DIR, if any."""
     try:
         return (data_dir / "secret_key").read_text(encoding="ascii").strip() or None
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d[\d_]*", text, re.ASCII) or not (
-            least <= (number := int(text.replace("__", "_").rstrip("_")))
-        ) or (most is not None and number > most):
+        number = int(text) if re.fullmatch(r"\d{1,18}|\d{1,3}(_\d{3}){1,5}", text, re.ASCII) else -1
+        if number < least or (most is not None and number > most):
             bounds = f"from {least} to {most}" if most is not None else f"of {least} or more"
             raise Problem(f"must be a whole number {bounds}")
         return number
@@ -188,14 +195,24 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[,\s]+", text) if word)
 
 
+def _split(text: str) -> SplitResult:
+    """urlsplit, with its own complaints (a port of letters, half a bracket) as a Problem."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise Problem("is not a URL") from None
+    return parts
+
+
 def _postgres_url(text: str) -> str | None:
-    if urlsplit(text).scheme not in {"postgresql", "postgres"}:
+    if text.partition("://")[0] not in {"postgresql", "postgres"}:
         raise Problem("must be a libpq URL, as in postgresql://user:password@host:5432/database")
     return text
 
 
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = _split(text)
     loopback = parts.hostname in {"127.0.0.1", "localhost", "::1"}
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise Problem("must be an http or https URL")
@@ -205,14 +222,14 @@ def _base_url(text: str) -> str:
 
 
 def _public_url(text: str) -> str | None:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme != "https" or not parts.hostname:
         raise Problem("must be an https URL that fal can reach")
     return text.rstrip("/")
 
 
 def _blob_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme == "file" and parts.path.startswith("/"):
         return text
     if parts.scheme == "s3" and parts.netloc:

@@ -41,7 +41,7 @@ class InvalidFields(I2IError):
 
 
 class InvalidWorkflow(I2IError):
-    """A workflow definition does not hold; `pointer` is the JSON Pointer of the place, '' the whole."""
+    """A workflow definition does not hold; `pointer` is the place's JSON Pointer, "" the whole."""
 
     def __init__(self, message: str, pointer: str = "") -> None:
         super().__init__(f"{pointer}: {message}" if pointer else message)
@@ -57,6 +57,10 @@ class InvalidImage(I2IError):
         self.code = code
 
 
+class ImagingFailed(I2IError):
+    """A picture could not be decoded for reasons of this machine; trying again may work."""
+
+
 class StorageError(I2IError):
     """Bytes could not be kept or fetched: the disk is full, or the store does not answer."""
 
@@ -68,7 +72,9 @@ class DatabaseUnavailable(I2IError):
 class FalError(I2IError):
     """Base of what fal's side can answer. `detail` is for logs and operators, never for users."""
 
-    def __init__(self, detail: str, *, http_status: int | None = None, error_type: str | None = None):
+    def __init__(
+        self, detail: str, *, http_status: int | None = None, error_type: str | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.http_status = http_status
@@ -88,11 +94,11 @@ class FalRejected(FalError):
 
 
 class FalUnclear(FalError):
-    """A request left us and no clear answer came: it may have been accepted and may cost money."""
+    """A request left us and no clear answer came: it may be accepted and may cost money."""
 
 
 class FalTemporary(FalError):
-    """A read (status, result, list, download) did not work this time; asking again costs nothing."""
+    """A read (status, result, list, download) did not work; asking again costs nothing."""
 
 
 class FalGone(FalError):

@@ -1,0 +1,99 @@
+"""Connections to PostgreSQL: the pool, single connections, and the schema's pending migrations.
+
+Connections are autocommit; only `services` open transactions. Knows no Flask.
+"""
+
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from i2i.config import ROOT, Settings
+from i2i.errors import DatabaseUnavailable
+
+MIGRATIONS_DIR = ROOT / "migrations"
+
+
+def url(settings: Settings) -> str:
+    """The pooled URL; the caller has made sure that there is one (embedded.with_database)."""
+    if settings.postgres_url is None:
+        raise DatabaseUnavailable("POSTGRES_URL is not set.")
+    return settings.postgres_url
+
+
+def direct_url(settings: Settings) -> str:
+    """The URL that reaches the server itself, for migrations and LISTEN."""
+    return settings.postgres_url_direct or url(settings)
+
+
+def options(settings: Settings, *, application: str) -> dict[str, Any]:
+    """psycopg.connect keywords of every connection: dead peers are noticed within seconds."""
+    return {
+        "autocommit": True,
+        "prepare_threshold": settings.prepare_threshold,
+        "application_name": application,
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+
+
+def make_pool(
+    settings: Settings, *, size: int, application: str
+) -> ConnectionPool[Connection[Any]]:
+    """A closed pool: the process that uses it opens it, after any fork.
+
+    A busy pool fails after 5 s instead of queueing requests without end.
+    """
+    return ConnectionPool(
+        url(settings),
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=5,
+        check=ConnectionPool.check_connection,
+        kwargs=options(settings, application=application),
+    )
+
+
+def connect(settings: Settings, *, application: str) -> Connection[Any]:
+    """One direct connection; DatabaseUnavailable with one line when there is none."""
+    try:
+        return psycopg.connect(direct_url(settings), **options(settings, application=application))
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(explain(error)) from error
+
+
+def explain(error: psycopg.Error) -> str:
+    """One line for an operator; libpq's own words never hold the password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    for line in lines:
+        if "FATAL:" in line or "Connection refused" in line or "timeout" in line.lower():
+            reason = line
+            break
+    return f"Cannot reach the database: {reason.removeprefix('connection failed: ')}"
+
+
+def shipped_migrations() -> list[str]:
+    """Ids of the migrations of this release, oldest first."""
+    return sorted(
+        path.stem
+        for path in MIGRATIONS_DIR.glob("*.sql")
+        if not path.name.endswith(".rollback.sql")
+    )
+
+
+def pending_migrations(conn: Connection[Any]) -> list[str]:
+    """Ids of this release's migrations that the database has not seen, oldest first.
+
+    Reads yoyo's table itself: connecting with yoyo writes to the database.
+    """
+    found = conn.execute("SELECT to_regclass('_yoyo_migration') IS NOT NULL").fetchone()
+    if found is None or not found[0]:
+        return shipped_migrations()
+    applied = {row[0] for row in conn.execute("SELECT migration_id FROM _yoyo_migration")}
+    return [migration for migration in shipped_migrations() if migration not in applied]

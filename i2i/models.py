@@ -1,0 +1,407 @@
+"""Rows as frozen values: one dataclass for each shape that a query returns, and the states' names.
+
+Fields stand in the order of the query's columns; `tests/test_sql.py` checks names, types and nulls.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class Role(StrEnum):
+    """What a user may do."""
+
+    USER = "user"
+    ADMIN = "admin"
+
+
+class ImageStatus(StrEnum):
+    """An upload's way: `preparing` until the worker has decoded it."""
+
+    PREPARING = "preparing"
+    READY = "ready"
+    REJECTED = "rejected"
+
+
+class JobStatus(StrEnum):
+    """The states of docs/job-states.md."""
+
+    HELD = "held"
+    PENDING = "pending"
+    SUBMITTING = "submitting"
+    PROCESSING = "processing"
+    STORING = "storing"
+    UNKNOWN = "unknown"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class SubmissionState(StrEnum):
+    """A submission's way; live are intent, sent, accepted and unknown."""
+
+    INTENT = "intent"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    SETTLED = "settled"
+    REJECTED = "rejected"
+    ABANDONED = "abandoned"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """One number."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Id:
+    """The id of a row that was just written or chosen."""
+
+    id: UUID
+
+
+# --- users and sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Somebody who has an account; only whitelisted ones may sign in."""
+
+    id: UUID
+    email: str
+    password_hash: str
+    is_whitelisted: bool
+    role: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserStatistics:
+    """What one user has and has used. Bytes; money in US dollars."""
+
+    uploads: int
+    pictures: int
+    jobs: int
+    failed: int
+    stored_bytes: int
+    charged: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentUser:
+    """The user of a session that is still good."""
+
+    session_id: UUID
+    id: UUID
+    email: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One signed-in browser."""
+
+    id: UUID
+    user_id: UUID
+    email: str
+    user_agent: str
+    ip_address: str
+    created_at: datetime
+    last_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A rate limit's bucket: the instant at which it is full again."""
+
+    full_at: datetime
+
+
+# --- images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An upload or a result. Width and height as displayed; null for an undecodable result."""
+
+    id: UUID
+    user_id: UUID
+    filename: str
+    original_filename: str
+    blob_url: str
+    sha256: str
+    file_size: int
+    mime_type: str
+    width: int | None
+    height: int | None
+    is_processed: bool
+    status: str
+    rejection: str | None
+    has_preview: bool
+    created_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareTask:
+    """An image claimed for decoding; the fence names this claim."""
+
+    id: UUID
+    user_id: UUID
+    blob_url: str
+    original_filename: str
+    fence: int
+    crashes: int
+
+
+# --- workflows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """A workflow as it stands now; `definition` is its current version's document."""
+
+    id: str
+    is_active: bool
+    version: int
+    version_id: int
+    definition: dict[str, Any]
+    seed_digest: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowVersion:
+    """One saved state of a workflow; `definition` is the whole document (forms.Definition)."""
+
+    id: int
+    workflow_name: str
+    version: int
+    definition: dict[str, Any]
+
+
+# --- batches and jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One click on "Make 24 pictures"."""
+
+    id: UUID
+    user_id: UUID
+    parent_id: UUID | None
+    workflow_name: str
+    workflow_version_id: int
+    definition: dict[str, Any]
+    parameters: dict[str, Any]
+    variations: int
+    pilot: int
+    estimate: Decimal | None
+    client_key: str
+    content_digest: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchVersion:
+    """What the live page compares: `revision` grows with every change of any job of the batch."""
+
+    revision: int
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One picture to make, as the worker and the commands see it."""
+
+    id: UUID
+    user_id: UUID
+    batch_id: UUID
+    position: int
+    variation: int
+    original_image_id: UUID
+    result_image_id: UUID | None
+    workflow_name: str
+    workflow_version_id: int
+    parameters: dict[str, Any]
+    fal_job_id: str | None
+    status: str
+    attention: str | None
+    cancel_requested_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    run_after: datetime
+    fence: int
+    crashes: int
+    created_at: datetime
+    completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCard:
+    """One picture as a page shows it: the job, both images, and what the ledger says of money."""
+
+    id: UUID
+    batch_id: UUID
+    position: int
+    variation: int
+    status: str
+    attention: str | None
+    cancel_requested_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    queue_position: int | None
+    processing_time_ms: int | None
+    parameters: dict[str, Any]
+    workflow_name: str
+    workflow_title: str
+    usual_seconds: int | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    original_image_id: UUID
+    original_filename: str
+    original_status: str
+    original_width: int | None
+    original_height: int | None
+    result_image_id: UUID | None
+    result_width: int | None
+    result_height: int | None
+    result_file_size: int | None
+    result_mime_type: str | None
+    result_has_preview: bool | None
+    sent_at: datetime | None
+    charged: str | None
+    cost: Decimal | None
+    estimate: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusCount:
+    """How many jobs are in a state."""
+
+    status: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsualSeconds:
+    """How long a workflow's pictures usually take."""
+
+    workflow_name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextDue:
+    """Seconds until the next row is due; null when nothing waits."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendTask:
+    """A job claimed for sending, with what its request is made of."""
+
+    id: UUID
+    user_id: UUID
+    email: str
+    batch_id: UUID
+    workflow_version_id: int
+    parameters: dict[str, Any]
+    original_image_id: UUID
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FalTask:
+    """A job claimed for a look at fal's side, with its live submission."""
+
+    id: UUID
+    user_id: UUID
+    status: str
+    fence: int
+    crashes: int
+    cancel_requested_at: datetime | None
+    started_at: datetime | None
+    workflow_name: str
+    workflow_version_id: int
+    variation: int
+    original_image_id: UUID
+    token: str
+    endpoint: str
+    request_id: str | None
+    status_url: str | None
+    response_url: str | None
+    cancel_url: str | None
+    output_urls: list[str] | None
+    sent_at: datetime
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiredTask:
+    """A job whose worker vanished while sending, and how far its submission had come."""
+
+    id: UUID
+    fence: int
+    crashes: int
+    token: str
+    state: str
+
+
+# --- submissions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A row of the ledger."""
+
+    id: UUID
+    job_id: UUID | None
+    user_id: UUID | None
+    user_email: str
+    workflow_name: str
+    workflow_version: int
+    endpoint: str
+    token: str
+    state: str
+    arguments: dict[str, Any] | None
+    request_id: str | None
+    outcome: str | None
+    charged: str | None
+    estimate: Decimal | None
+    cost: Decimal | None
+    currency: str
+    http_status: int | None
+    error_type: str | None
+    detail: str | None
+    created_at: datetime
+    sent_at: datetime | None
+    accepted_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Money and pictures of some submissions; `perhaps` counts charges that are unknown."""
+
+    pictures: int
+    charged: Decimal
+    perhaps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Submissions' tokens, oldest first."""
+
+    tokens: list[str]

@@ -1,0 +1,162 @@
+"""Images: sql/images.sql."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from i2i.models import Count, Image, PrepareTask
+from i2i.sql import load
+
+SQL = load("images")
+
+
+def create_upload(
+    conn: Connection[Any],
+    *,
+    image_id: UUID,
+    user_id: UUID,
+    filename: str,
+    original_filename: str,
+    blob_url: str,
+    sha256: str,
+    file_size: int,
+    mime_type: str,
+    width: int,
+    height: int,
+) -> Image | None:
+    """The new row, or None when the user has these bytes already."""
+    return SQL["create_upload"].optional(
+        conn,
+        Image,
+        image_id=image_id,
+        user_id=user_id,
+        filename=filename,
+        original_filename=original_filename,
+        blob_url=blob_url,
+        sha256=sha256,
+        file_size=file_size,
+        mime_type=mime_type,
+        width=width,
+        height=height,
+    )
+
+
+def create_result(
+    conn: Connection[Any],
+    *,
+    image_id: UUID,
+    user_id: UUID,
+    filename: str,
+    original_filename: str,
+    blob_url: str,
+    sha256: str,
+    file_size: int,
+    mime_type: str,
+    width: int | None,
+    height: int | None,
+    has_preview: bool,
+) -> int:
+    return SQL["create_result"].execute(
+        conn,
+        image_id=image_id,
+        user_id=user_id,
+        filename=filename,
+        original_filename=original_filename,
+        blob_url=blob_url,
+        sha256=sha256,
+        file_size=file_size,
+        mime_type=mime_type,
+        width=width,
+        height=height,
+        has_preview=has_preview,
+    )
+
+
+def find(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image | None:
+    return SQL["find"].optional(conn, Image, image_id=image_id, user_id=user_id)
+
+
+def find_upload_by_sha256(conn: Connection[Any], *, user_id: UUID, sha256: str) -> Image | None:
+    return SQL["find_upload_by_sha256"].optional(conn, Image, user_id=user_id, sha256=sha256)
+
+
+def find_uploads(conn: Connection[Any], *, image_ids: Sequence[UUID], user_id: UUID) -> list[Image]:
+    """Those of the ids that are the user's uploads and not in the trash, in name order."""
+    return SQL["find_uploads"].many(conn, Image, image_ids=list(image_ids), user_id=user_id)
+
+
+def lock_uploads(conn: Connection[Any], *, image_ids: Sequence[UUID]) -> int:
+    """Keep the images' states as they are until the transaction ends."""
+    return SQL["lock_uploads"].execute(conn, image_ids=list(image_ids))
+
+
+def find_references(conn: Connection[Any], *, batch_id: UUID) -> list[Image]:
+    """A batch's reference pictures in their order."""
+    return SQL["find_references"].many(conn, Image, batch_id=batch_id)
+
+
+def page_uploads(
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    page_size: int,
+    status: str | None = None,
+    before: datetime | None = None,
+    before_id: UUID | None = None,
+) -> list[Image]:
+    """Newest first; `before` and `before_id` are the last row of the page before."""
+    return SQL["page_uploads"].many(
+        conn,
+        Image,
+        user_id=user_id,
+        page_size=page_size,
+        status=status,
+        before=before,
+        before_id=before_id,
+    )
+
+
+def list_orphaned(conn: Connection[Any]) -> list[Image]:
+    return SQL["list_orphaned"].many(conn, Image)
+
+
+def stored_bytes(conn: Connection[Any], *, user_id: UUID) -> Count:
+    return SQL["stored_bytes"].one(conn, Count, user_id=user_id)
+
+
+def claim_preparing(
+    conn: Connection[Any], *, lease_seconds: float, now: datetime | None = None
+) -> PrepareTask | None:
+    return SQL["claim_preparing"].optional(conn, PrepareTask, lease_seconds=lease_seconds, now=now)
+
+
+def finish_preparing(
+    conn: Connection[Any], *, image_id: UUID, fence: int, width: int, height: int
+) -> int:
+    return SQL["finish_preparing"].execute(
+        conn, image_id=image_id, fence=fence, width=width, height=height
+    )
+
+
+def reject(conn: Connection[Any], *, image_id: UUID, fence: int, rejection: str) -> int:
+    return SQL["reject"].execute(conn, image_id=image_id, fence=fence, rejection=rejection)
+
+
+def postpone_preparing(
+    conn: Connection[Any], *, image_id: UUID, fence: int, delay_seconds: float
+) -> int:
+    return SQL["postpone_preparing"].execute(
+        conn, image_id=image_id, fence=fence, delay_seconds=delay_seconds
+    )
+
+
+def set_deleted(conn: Connection[Any], *, image_id: UUID, user_id: UUID, deleted: bool) -> int:
+    return SQL["set_deleted"].execute(conn, image_id=image_id, user_id=user_id, deleted=deleted)
+
+
+def notify_work(conn: Connection[Any]) -> int:
+    """Wake the workers when the transaction commits."""
+    return SQL["notify_work"].execute(conn)

@@ -1,0 +1,135 @@
+"""Submissions, the ledger: sql/submissions.sql."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from i2i.models import Spending, Submission, Tokens
+from i2i.sql import load
+
+SQL = load("submissions")
+
+
+def create(
+    conn: Connection[Any],
+    *,
+    job_id: UUID,
+    user_id: UUID,
+    user_email: str,
+    workflow_version_id: int,
+    endpoint: str,
+    token: str,
+) -> int:
+    """UniqueViolation submissions_one_live_key when the job has a live submission."""
+    return SQL["create"].execute(
+        conn,
+        job_id=job_id,
+        user_id=user_id,
+        user_email=user_email,
+        workflow_version_id=workflow_version_id,
+        endpoint=endpoint,
+        token=token,
+    )
+
+
+def list_of_job(conn: Connection[Any], *, job_id: UUID) -> list[Submission]:
+    return SQL["list_of_job"].many(conn, Submission, job_id=job_id)
+
+
+def spending_of_batch(conn: Connection[Any], *, batch_id: UUID) -> Spending:
+    return SQL["spending_of_batch"].one(conn, Spending, batch_id=batch_id)
+
+
+def spending_since(
+    conn: Connection[Any], *, since: datetime, user_id: UUID | None = None
+) -> Spending:
+    return SQL["spending_since"].one(conn, Spending, since=since, user_id=user_id)
+
+
+def list_later_tokens(conn: Connection[Any], *, token: str) -> Tokens:
+    """Tokens of requests that reached the same endpoint and were sent after this one."""
+    return SQL["list_later_tokens"].one(conn, Tokens, token=token)
+
+
+def save_arguments(
+    conn: Connection[Any], *, token: str, arguments: Mapping[str, Any], estimate: Decimal | None
+) -> int:
+    return SQL["save_arguments"].execute(
+        conn, token=token, arguments=Jsonb(arguments), estimate=estimate
+    )
+
+
+def mark_sent(conn: Connection[Any], *, token: str) -> int:
+    return SQL["mark_sent"].execute(conn, token=token)
+
+
+def accept(
+    conn: Connection[Any],
+    *,
+    token: str,
+    request_id: str,
+    status_url: str,
+    response_url: str,
+    cancel_url: str,
+) -> int:
+    return SQL["accept"].execute(
+        conn,
+        token=token,
+        request_id=request_id,
+        status_url=status_url,
+        response_url=response_url,
+        cancel_url=cancel_url,
+    )
+
+
+def reject(
+    conn: Connection[Any],
+    *,
+    token: str,
+    http_status: int | None,
+    error_type: str | None,
+    detail: str,
+) -> int:
+    return SQL["reject"].execute(
+        conn, token=token, http_status=http_status, error_type=error_type, detail=detail
+    )
+
+
+def abandon(conn: Connection[Any], *, token: str, detail: str) -> int:
+    return SQL["abandon"].execute(conn, token=token, detail=detail)
+
+
+def lose_answer(conn: Connection[Any], *, token: str, http_status: int | None, detail: str) -> int:
+    return SQL["lose_answer"].execute(conn, token=token, http_status=http_status, detail=detail)
+
+
+def save_outputs(
+    conn: Connection[Any], *, token: str, output_urls: Sequence[str], cost: Decimal | None
+) -> int:
+    return SQL["save_outputs"].execute(conn, token=token, output_urls=list(output_urls), cost=cost)
+
+
+def settle(
+    conn: Connection[Any],
+    *,
+    token: str,
+    outcome: str,
+    charged: str,
+    http_status: int | None = None,
+    error_type: str | None = None,
+    detail: str | None = None,
+) -> int:
+    return SQL["settle"].execute(
+        conn,
+        token=token,
+        outcome=outcome,
+        charged=charged,
+        http_status=http_status,
+        error_type=error_type,
+        detail=detail,
+    )

@@ -1,0 +1,77 @@
+"""Workflows: sql/workflows.sql."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from i2i.models import Workflow, WorkflowVersion
+from i2i.sql import load
+
+SQL = load("workflows")
+
+
+def save(
+    conn: Connection[Any],
+    *,
+    workflow_id: str,
+    name: str,
+    description: str,
+    fal_endpoint: str,
+    parameter_schema: Mapping[str, Any],
+    default_parameters: Mapping[str, Any],
+    request_template: Mapping[str, Any],
+    unit_price: Decimal | None,
+    price_unit: str,
+    currency: str,
+    max_side: int,
+    formats: Sequence[str],
+    max_references: int,
+    deadline_seconds: int,
+    usual_seconds: int | None,
+    is_active: bool,
+    seed_digest: str | None,
+) -> int:
+    return SQL["save"].execute(
+        conn,
+        workflow_id=workflow_id,
+        name=name,
+        description=description,
+        fal_endpoint=fal_endpoint,
+        parameter_schema=Jsonb(parameter_schema),
+        default_parameters=Jsonb(default_parameters),
+        request_template=Jsonb(request_template),
+        unit_price=unit_price,
+        price_unit=price_unit,
+        currency=currency,
+        max_side=max_side,
+        formats=list(formats),
+        max_references=max_references,
+        deadline_seconds=deadline_seconds,
+        usual_seconds=usual_seconds,
+        is_active=is_active,
+        seed_digest=seed_digest,
+    )
+
+
+def find(conn: Connection[Any], *, workflow_id: str) -> Workflow | None:
+    return SQL["find"].optional(conn, Workflow, workflow_id=workflow_id)
+
+
+def find_version(conn: Connection[Any], *, version_id: int) -> WorkflowVersion | None:
+    return SQL["find_version"].optional(conn, WorkflowVersion, version_id=version_id)
+
+
+def list_all(conn: Connection[Any], *, only_active: bool) -> list[Workflow]:
+    return SQL["list_all"].many(conn, Workflow, only_active=only_active)
+
+
+def set_active(conn: Connection[Any], *, workflow_id: str, is_active: bool) -> int:
+    return SQL["set_active"].execute(conn, workflow_id=workflow_id, is_active=is_active)
+
+
+def delete(conn: Connection[Any], *, workflow_id: str) -> int:
+    """ForeignKeyViolation while jobs or batches name it."""
+    return SQL["delete"].execute(conn, workflow_id=workflow_id)

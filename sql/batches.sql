@@ -1,0 +1,51 @@
+-- Batches: one click on "Make 24 pictures", and the references it uses.
+
+-- name: create :optional
+-- No row comes back when this client_key made a batch before: the click is a resend.
+INSERT INTO batches (user_id, workflow_version_id, parameters, variations, pilot, estimate,
+                     client_key, content_digest)
+VALUES (%(user_id)s, %(workflow_version_id)s, %(parameters)s, %(variations)s, %(pilot)s,
+        %(estimate)s, %(client_key)s, %(content_digest)s)
+ON CONFLICT (user_id, client_key) DO NOTHING
+RETURNING id;
+
+-- name: add_reference :exec
+INSERT INTO batch_references (batch_id, position, image_id)
+VALUES (%(batch_id)s, %(position)s, %(image_id)s);
+
+-- name: find :optional
+SELECT batch.id, batch.user_id, batch.parent_id, version.workflow_name, batch.workflow_version_id,
+       version.definition, batch.parameters, batch.variations, batch.pilot, batch.estimate,
+       batch.client_key, batch.content_digest, batch.created_at
+FROM batches AS batch
+JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
+WHERE batch.id = %(batch_id)s AND batch.user_id = %(user_id)s;
+
+-- name: find_by_client_key :optional
+SELECT batch.id, batch.user_id, batch.parent_id, version.workflow_name, batch.workflow_version_id,
+       version.definition, batch.parameters, batch.variations, batch.pilot, batch.estimate,
+       batch.client_key, batch.content_digest, batch.created_at
+FROM batches AS batch
+JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
+WHERE batch.client_key = %(client_key)s AND batch.user_id = %(user_id)s;
+
+-- name: find_version :one
+-- The revisions only grow, so their sum moves with every commit, in whatever order they come.
+SELECT coalesce(sum(revision), 0)::bigint AS revision, max(updated_at) AS changed_at
+FROM processing_jobs
+WHERE batch_id = %(batch_id)s;
+
+-- name: find_newest_working :optional
+-- The batch that the bar at the top counts.
+SELECT batch_id AS id
+FROM processing_jobs
+WHERE user_id = %(user_id)s AND status IN ('pending', 'submitting', 'processing', 'storing')
+ORDER BY created_at DESC, id DESC
+LIMIT 1;
+
+-- name: count_statuses :many
+SELECT status, count(*) AS count
+FROM processing_jobs
+WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s
+GROUP BY status
+ORDER BY status;

@@ -1,0 +1,125 @@
+-- Images: uploads and results. Rows are written after their bytes are safe in the blob store.
+
+-- name: create_upload :optional
+-- No row comes back when the user has these bytes already (images_upload_key).
+INSERT INTO images (id, user_id, filename, original_filename, blob_url, sha256, file_size,
+                    mime_type, width, height)
+VALUES (%(image_id)s, %(user_id)s, %(filename)s, %(original_filename)s, %(blob_url)s, %(sha256)s,
+        %(file_size)s, %(mime_type)s, %(width)s, %(height)s)
+ON CONFLICT (user_id, sha256) WHERE NOT is_processed DO NOTHING
+RETURNING id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+          height, is_processed, status, rejection, has_preview, created_at, deleted_at;
+
+-- name: create_result :exec
+-- A result is ready at once: it was decoded, or is kept without a preview, before this row.
+-- The same picture stored again after a crash is the same row.
+INSERT INTO images (id, user_id, filename, original_filename, blob_url, sha256, file_size,
+                    mime_type, width, height, is_processed, status, has_preview)
+VALUES (%(image_id)s, %(user_id)s, %(filename)s, %(original_filename)s, %(blob_url)s, %(sha256)s,
+        %(file_size)s, %(mime_type)s, %(width)s, %(height)s, true, 'ready', %(has_preview)s)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: find :optional
+SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+       height, is_processed, status, rejection, has_preview, created_at, deleted_at
+FROM images
+WHERE id = %(image_id)s AND user_id = %(user_id)s;
+
+-- name: find_upload_by_sha256 :optional
+SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+       height, is_processed, status, rejection, has_preview, created_at, deleted_at
+FROM images
+WHERE user_id = %(user_id)s AND sha256 = %(sha256)s AND NOT is_processed;
+
+-- name: find_uploads :many
+-- The user's own uploads among the ids, in name order, which is the order of a shoot.
+SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+       height, is_processed, status, rejection, has_preview, created_at, deleted_at
+FROM images
+WHERE id = ANY(%(image_ids)s::uuid[]) AND user_id = %(user_id)s
+  AND NOT is_processed AND deleted_at IS NULL
+ORDER BY original_filename, created_at, id;
+
+-- name: lock_uploads :exec
+-- Nothing turns `rejected` between the look at the photos and the batch that uses them.
+SELECT FROM images WHERE id = ANY(%(image_ids)s::uuid[]) ORDER BY id FOR SHARE;
+
+-- name: find_references :many
+SELECT image.id, image.user_id, image.filename, image.original_filename, image.blob_url, image.sha256,
+       image.file_size, image.mime_type, image.width, image.height, image.is_processed, image.status,
+       image.rejection, image.has_preview, image.created_at, image.deleted_at
+FROM batch_references AS reference
+JOIN images AS image ON image.id = reference.image_id
+WHERE reference.batch_id = %(batch_id)s
+ORDER BY reference.position;
+
+-- name: page_uploads :many
+SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+       height, is_processed, status, rejection, has_preview, created_at, deleted_at
+FROM images
+WHERE user_id = %(user_id)s AND NOT is_processed AND deleted_at IS NULL
+  AND (%(status)s::text IS NULL OR status = %(status)s)
+  AND (created_at, id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: list_orphaned :many
+-- Results that no job shows any more, and nothing in the ledger still waits for.
+SELECT image.id, image.user_id, image.filename, image.original_filename, image.blob_url, image.sha256,
+       image.file_size, image.mime_type, image.width, image.height, image.is_processed, image.status,
+       image.rejection, image.has_preview, image.created_at, image.deleted_at
+FROM images AS image
+WHERE image.is_processed
+  AND NOT EXISTS (SELECT FROM processing_jobs AS job WHERE job.result_image_id = image.id)
+ORDER BY image.created_at, image.id;
+
+-- name: stored_bytes :one
+SELECT coalesce(sum(file_size), 0)::bigint AS count FROM images WHERE user_id = %(user_id)s;
+
+-- name: claim_preparing :optional
+-- Lease one image for decoding; a lease that ran out counts as a crash of the worker that held it.
+WITH next AS (
+    SELECT id
+    FROM images
+    WHERE status = 'preparing'
+      AND run_after <= coalesce(%(now)s::timestamptz, now())
+      AND (lease_until IS NULL OR lease_until < coalesce(%(now)s::timestamptz, now()))
+    ORDER BY run_after
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE images AS image
+SET crashes = image.crashes + CASE WHEN image.lease_until IS NULL THEN 0 ELSE 1 END,
+    lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8),
+    fence = image.fence + 1
+FROM next
+WHERE image.id = next.id
+RETURNING image.id, image.user_id, image.blob_url, image.original_filename, image.fence, image.crashes;
+
+-- name: finish_preparing :exec
+UPDATE images
+SET status = 'ready', has_preview = true, width = %(width)s, height = %(height)s, lease_until = NULL
+WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
+
+-- name: reject :exec
+UPDATE images
+SET status = 'rejected', rejection = %(rejection)s, lease_until = NULL
+WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
+
+-- name: postpone_preparing :exec
+UPDATE images
+SET lease_until = NULL, crashes = crashes + 1,
+    run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
+
+-- name: set_deleted :exec
+-- To the trash, or back from it.
+UPDATE images
+SET deleted_at = CASE WHEN %(deleted)s::boolean THEN coalesce(deleted_at, now()) END
+WHERE id = %(image_id)s AND user_id = %(user_id)s;
+
+-- name: notify_work :exec
+-- Wakes the workers that listen, when the surrounding transaction commits.
+SELECT pg_notify('i2i_work', '');

@@ -1,0 +1,359 @@
+-- Processing jobs: the queue and the pages. Legal transitions: docs/job-states.md.
+-- Every claim sets a lease and bumps the fence; the step's last UPDATE names the fence it got, and
+-- a row count of 0 says that somebody else owns the job by now.
+
+-- name: create :exec
+-- The pictures of a batch, in the order given; three arrays of one length.
+INSERT INTO processing_jobs (user_id, batch_id, position, variation, original_image_id,
+                             workflow_name, workflow_version_id, parameters, status)
+SELECT batch.user_id, batch.id, picture.position, picture.variation, picture.image_id,
+       version.workflow_name, batch.workflow_version_id, picture.parameters, picture.status
+FROM batches AS batch
+JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
+CROSS JOIN unnest(
+    %(image_ids)s::uuid[], %(variations)s::integer[], %(parameters)s::jsonb[], %(statuses)s::text[]
+) WITH ORDINALITY AS picture (image_id, variation, parameters, status, position)
+WHERE batch.id = %(batch_id)s;
+
+-- name: find :optional
+-- For operators and the worker; pages ask find_card, which knows the owner.
+SELECT id, user_id, batch_id, position, variation, original_image_id, result_image_id, workflow_name,
+       workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
+       error_code, error_message, run_after, fence, crashes, created_at, completed_at
+FROM processing_jobs
+WHERE id = %(job_id)s;
+
+-- name: find_by_fal_id :optional
+SELECT id, user_id, batch_id, position, variation, original_image_id, result_image_id, workflow_name,
+       workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
+       error_code, error_message, run_after, fence, crashes, created_at, completed_at
+FROM processing_jobs
+WHERE fal_job_id = %(fal_job_id)s;
+
+-- name: find_card :optional
+SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
+       error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
+       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       original_filename, original_status, original_width, original_height, result_image_id,
+       result_width, result_height, result_file_size, result_mime_type, result_has_preview,
+       sent_at, charged, cost, estimate
+FROM job_cards
+WHERE id = %(job_id)s AND user_id = %(user_id)s AND deleted_at IS NULL;
+
+-- name: list_cards :many
+-- A batch's pictures; with `since` only those that changed after it or are still moving. The five
+-- seconds of overlap cover transactions that commit in another order than their clocks say.
+SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
+       error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
+       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       original_filename, original_status, original_width, original_height, result_image_id,
+       result_width, result_height, result_file_size, result_mime_type, result_has_preview,
+       sent_at, charged, cost, estimate
+FROM job_cards
+WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
+  AND (%(since)s::timestamptz IS NULL OR updated_at > %(since)s - interval '5 seconds'
+       OR status NOT IN ('completed', 'failed', 'cancelled'))
+ORDER BY position;
+
+-- name: page_history :many
+SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
+       error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
+       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       original_filename, original_status, original_width, original_height, result_image_id,
+       result_width, result_height, result_file_size, result_mime_type, result_has_preview,
+       sent_at, charged, cost, estimate
+FROM job_cards
+WHERE user_id = %(user_id)s AND deleted_at IS NULL
+  AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s))
+  AND (%(workflow)s::text IS NULL OR workflow_name = %(workflow)s)
+  AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(original_filename)) > 0)
+  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+  AND (created_at, id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: count_history :one
+SELECT count(*) AS count
+FROM processing_jobs AS job
+JOIN images AS original ON original.id = job.original_image_id
+WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
+  AND (%(statuses)s::text[] IS NULL OR job.status = ANY(%(statuses)s))
+  AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
+  AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(original.original_filename)) > 0)
+  AND job.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND job.created_at < coalesce(%(created_to)s::timestamptz, 'infinity');
+
+-- name: list_newest :many
+-- For operators.
+SELECT id, user_id, batch_id, position, variation, original_image_id, result_image_id, workflow_name,
+       workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
+       error_code, error_message, run_after, fence, crashes, created_at, completed_at
+FROM processing_jobs
+WHERE (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: count_statuses :many
+SELECT status, count(*) AS count FROM processing_jobs GROUP BY status ORDER BY status;
+
+-- name: count_in_flight :one
+SELECT count(*) AS count FROM processing_jobs WHERE status IN ('submitting', 'processing');
+
+-- name: count_of_workflow :one
+SELECT count(*) AS count FROM processing_jobs WHERE workflow_name = %(workflow_name)s;
+
+-- name: list_usual_seconds :many
+-- The median of each workflow's last fifty pictures, from sending to storing.
+SELECT workflow.id AS workflow_name,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY recent.processing_time_ms) / 1000 AS seconds
+FROM workflow_configs AS workflow
+CROSS JOIN LATERAL (
+    SELECT processing_time_ms
+    FROM processing_jobs
+    WHERE workflow_name = workflow.id AND status = 'completed'
+    ORDER BY completed_at DESC
+    LIMIT 50
+) AS recent
+GROUP BY workflow.id
+ORDER BY workflow.id;
+
+-- name: count_ahead :one
+-- How many waiting pictures of anybody were asked for earlier: the place in the queue, from 0.
+SELECT count(*) AS count
+FROM processing_jobs AS other
+JOIN processing_jobs AS mine ON mine.id = %(job_id)s
+WHERE other.status = 'pending'
+  AND (other.created_at, other.position, other.id) < (mine.created_at, mine.position, mine.id);
+
+-- name: next_due :one
+-- What is due already and was not claimed waits for a free thread or place, not for time.
+SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
+FROM (
+    SELECT greatest(run_after, lease_until) AS due FROM processing_jobs
+    WHERE status IN ('submitting', 'processing', 'storing', 'unknown')
+    UNION ALL
+    SELECT run_after FROM processing_jobs WHERE status = 'pending' AND run_after > now()
+    UNION ALL
+    SELECT greatest(run_after, lease_until) FROM images WHERE status = 'preparing'
+) AS waiting
+WHERE due > now();
+
+-- name: lock_queue :exec
+-- Claims that count against a cap take turns; released with the transaction.
+SELECT pg_advisory_xact_lock(hashtext('i2i.queue'));
+
+-- name: claim_send :optional
+-- The oldest pending picture of the user with the fewest in flight, if the caps leave room and
+-- every photo it needs is decoded. The caller holds lock_queue, so that the caps hold exactly.
+WITH busy AS (
+    SELECT user_id, count(*) AS in_flight
+    FROM processing_jobs
+    WHERE status IN ('submitting', 'processing')
+    GROUP BY user_id
+),
+next AS (
+    SELECT oldest.id
+    FROM (SELECT DISTINCT user_id FROM processing_jobs WHERE status = 'pending') AS waiting
+    LEFT JOIN busy ON busy.user_id = waiting.user_id
+    CROSS JOIN LATERAL (
+        SELECT job.id, job.created_at
+        FROM processing_jobs AS job
+        WHERE job.status = 'pending'
+          AND job.user_id = waiting.user_id
+          AND job.run_after <= coalesce(%(now)s::timestamptz, now())
+          AND EXISTS (SELECT FROM images WHERE id = job.original_image_id AND status = 'ready')
+          AND NOT EXISTS (
+              SELECT FROM batch_references AS reference JOIN images ON images.id = reference.image_id
+              WHERE reference.batch_id = job.batch_id AND images.status <> 'ready')
+        ORDER BY job.created_at, job.position
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS oldest
+    WHERE coalesce(busy.in_flight, 0) < coalesce(%(max_per_user)s::integer, 2147483647)
+      AND (SELECT coalesce(sum(in_flight), 0) FROM busy) < %(max_in_flight)s::integer
+    ORDER BY coalesce(busy.in_flight, 0), oldest.created_at, oldest.id
+    LIMIT 1
+)
+UPDATE processing_jobs AS job
+SET status = 'submitting',
+    lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8),
+    fence = job.fence + 1,
+    attention = NULL
+FROM next, users
+WHERE job.id = next.id AND users.id = job.user_id
+RETURNING job.id, job.user_id, users.email, job.batch_id, job.workflow_version_id, job.parameters,
+          job.original_image_id, job.fence;
+
+-- name: claim_fal :many
+-- Jobs of one state that are due for a look at fal's side, with their live submission. A lease
+-- that ran out means that a worker died or froze on it: that is counted, and only backs off.
+WITH due AS (
+    SELECT id
+    FROM processing_jobs
+    WHERE status = %(status)s
+      AND run_after <= coalesce(%(now)s::timestamptz, now())
+      AND (lease_until IS NULL OR lease_until < coalesce(%(now)s::timestamptz, now()))
+    ORDER BY run_after
+    LIMIT %(page_size)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE processing_jobs AS job
+SET crashes = job.crashes + CASE WHEN job.lease_until IS NULL THEN 0 ELSE 1 END,
+    lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8),
+    fence = job.fence + 1
+FROM due, submissions AS submission
+WHERE job.id = due.id
+  AND submission.job_id = job.id AND submission.state IN ('accepted', 'unknown')
+RETURNING job.id, job.user_id, job.status, job.fence, job.crashes, job.cancel_requested_at,
+          job.started_at, job.workflow_name, job.workflow_version_id, job.variation,
+          job.original_image_id, submission.token, submission.endpoint, submission.request_id,
+          submission.status_url, submission.response_url, submission.cancel_url, submission.output_urls,
+          coalesce(submission.sent_at, submission.created_at) AS sent_at,
+          extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - submission.sent_at)::float8
+              AS waited_seconds;
+
+-- name: claim_expired :many
+-- Jobs whose worker vanished between the claim and the saved answer.
+UPDATE processing_jobs AS job
+SET fence = job.fence + 1,
+    lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8)
+FROM submissions AS submission
+WHERE job.status = 'submitting'
+  AND job.lease_until < coalesce(%(now)s::timestamptz, now())
+  AND submission.job_id = job.id AND submission.state IN ('intent', 'sent')
+RETURNING job.id, job.fence, job.crashes, submission.token, submission.state;
+
+-- name: renew_lease :exec
+UPDATE processing_jobs
+SET lease_until = now() + make_interval(secs => %(lease_seconds)s::float8)
+WHERE id = %(job_id)s AND fence = %(fence)s AND lease_until IS NOT NULL;
+
+-- name: lock_sendable :exec
+-- The last look before the request leaves: still ours, still wanted. Holds the row until commit,
+-- so that a cancel comes either before the request counts as sent or after.
+UPDATE processing_jobs
+SET lease_until = now() + make_interval(secs => %(lease_seconds)s::float8)
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting' AND cancel_requested_at IS NULL;
+
+-- name: return_to_pending :exec
+-- Provably not accepted: wait, then try again with a new submission.
+UPDATE processing_jobs
+SET status = 'pending', lease_until = NULL, fal_job_id = NULL, attention = %(attention)s,
+    crashes = %(crashes)s, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+WHERE id = %(job_id)s AND fence = %(fence)s AND status IN ('submitting', 'unknown');
+
+-- name: accept :exec
+-- Guarded by state, not by fence: the answer of a POST is always saved.
+UPDATE processing_jobs
+SET status = 'processing', fal_job_id = %(fal_job_id)s, lease_until = NULL, attention = NULL, crashes = 0,
+    run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+WHERE id = %(job_id)s AND status IN ('submitting', 'unknown');
+
+-- name: lose_answer :exec
+UPDATE processing_jobs
+SET status = 'unknown', lease_until = NULL, attention = %(attention)s,
+    run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+WHERE id = %(job_id)s AND fence = %(fence)s AND status IN ('submitting', 'processing');
+
+-- name: keep_waiting :exec
+-- fal still works on it; what the page shows is updated.
+UPDATE processing_jobs
+SET lease_until = NULL, crashes = 0, queue_position = %(queue_position)s,
+    started_at = coalesce(started_at, CASE WHEN %(running)s::boolean THEN now() END),
+    run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+WHERE id = %(job_id)s AND fence = %(fence)s;
+
+-- name: postpone :exec
+-- The look did not work; `attention` is a sentence when a person should know.
+UPDATE processing_jobs
+SET lease_until = NULL, attention = %(attention)s,
+    run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+WHERE id = %(job_id)s AND fence = %(fence)s
+  AND status IN ('processing', 'storing', 'unknown');
+
+-- name: begin_storing :exec
+UPDATE processing_jobs
+SET status = 'storing', lease_until = NULL, crashes = 0, queue_position = NULL, attention = NULL,
+    started_at = coalesce(started_at, now()), run_after = now()
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'processing';
+
+-- name: complete :exec
+UPDATE processing_jobs
+SET status = 'completed', result_image_id = %(result_image_id)s, lease_until = NULL, attention = NULL,
+    processing_time_ms = %(processing_time_ms)s, completed_at = now()
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'storing';
+
+-- name: fail :exec
+UPDATE processing_jobs
+SET status = 'failed', error_code = %(error_code)s, error_message = %(error_message)s,
+    lease_until = NULL, attention = NULL, queue_position = NULL, completed_at = now()
+WHERE id = %(job_id)s AND fence = %(fence)s
+  AND status IN ('submitting', 'processing', 'storing', 'unknown');
+
+-- name: fail_of_image :exec
+-- Waiting pictures whose photo or reference turned out not to be readable.
+UPDATE processing_jobs AS job
+SET status = 'failed', error_code = %(error_code)s, error_message = %(error_message)s, completed_at = now()
+WHERE job.status = 'pending'
+  AND (job.original_image_id = %(image_id)s OR EXISTS (
+      SELECT FROM batch_references AS reference
+      WHERE reference.batch_id = job.batch_id AND reference.image_id = %(image_id)s));
+
+-- name: cancel_sending :exec
+-- Asked for while the inputs went up: nothing was sent, so it ends here and is free.
+UPDATE processing_jobs
+SET status = 'cancelled', lease_until = NULL, completed_at = now()
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting';
+
+-- name: cancel_at_fal :exec
+-- fal confirmed that it stopped.
+UPDATE processing_jobs
+SET status = 'cancelled', lease_until = NULL, queue_position = NULL, attention = NULL, completed_at = now()
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'processing';
+
+-- name: cancel_waiting :exec
+-- What was not sent is cancelled at once: one job, a batch, or all of a user.
+UPDATE processing_jobs
+SET status = 'cancelled', completed_at = now(), attention = NULL
+WHERE status IN ('held', 'pending')
+  AND user_id = %(user_id)s
+  AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
+  AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s);
+
+-- name: cancel_waiting_of_workflow :exec
+UPDATE processing_jobs
+SET status = 'cancelled', completed_at = now(), attention = NULL
+WHERE status IN ('held', 'pending') AND workflow_name = %(workflow_name)s;
+
+-- name: ask_cancel :exec
+-- The worker asks fal at its next look; a picture that comes after all is kept.
+UPDATE processing_jobs
+SET cancel_requested_at = coalesce(cancel_requested_at, now()), run_after = least(run_after, now())
+WHERE id = %(job_id)s AND user_id = %(user_id)s AND status IN ('submitting', 'processing');
+
+-- name: ask_cancel_late :exec
+-- The deadline has passed: the worker asks by itself.
+UPDATE processing_jobs
+SET cancel_requested_at = coalesce(cancel_requested_at, now())
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'processing';
+
+-- name: release :exec
+-- The held rest of a pilot starts.
+UPDATE processing_jobs
+SET status = 'pending', run_after = now()
+WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND status = 'held';
+
+-- name: retry :exec
+-- Failed or cancelled pictures start again: one job, or all of a batch.
+UPDATE processing_jobs
+SET status = 'pending', fal_job_id = NULL, error_code = NULL, error_message = NULL, attention = NULL,
+    cancel_requested_at = NULL, queue_position = NULL, started_at = NULL, completed_at = NULL,
+    crashes = 0, run_after = now()
+WHERE user_id = %(user_id)s
+  AND status = ANY(%(statuses)s::text[])
+  AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
+  AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s);

@@ -1,0 +1,69 @@
+-- Sessions: signed-in browsers, and the buckets that limit tries at signing in.
+
+-- name: create :one
+INSERT INTO sessions (token_hash, user_id, user_agent, ip_address)
+VALUES (%(token_hash)s, %(user_id)s, %(user_agent)s, %(ip_address)s)
+RETURNING id;
+
+-- name: current :optional
+-- The user behind a token: not idle for a day, not older than two weeks, still whitelisted.
+SELECT session.id AS session_id, users.id, users.email, users.role
+FROM sessions AS session
+JOIN users ON users.id = session.user_id
+WHERE session.token_hash = %(token_hash)s
+  AND users.is_whitelisted
+  AND session.last_seen_at > now() - interval '24 hours'
+  AND session.created_at > now() - interval '14 days';
+
+-- name: list_of_user :many
+SELECT session.id, session.user_id, users.email, session.user_agent, session.ip_address,
+       session.created_at, session.last_seen_at
+FROM sessions AS session
+JOIN users ON users.id = session.user_id
+WHERE (%(user_id)s::uuid IS NULL OR session.user_id = %(user_id)s)
+  AND session.last_seen_at > now() - interval '24 hours'
+  AND session.created_at > now() - interval '14 days'
+ORDER BY session.last_seen_at DESC, session.id;
+
+-- name: touch :exec
+-- At most one write a minute and session: the idle time-out needs no more.
+UPDATE sessions SET last_seen_at = now()
+WHERE id = %(session_id)s AND last_seen_at < now() - interval '1 minute';
+
+-- name: delete :exec
+DELETE FROM sessions WHERE id = %(session_id)s AND user_id = %(user_id)s;
+
+-- name: delete_of_user :exec
+-- All of a user's sessions, or all but the one in use.
+DELETE FROM sessions
+WHERE user_id = %(user_id)s AND (%(keep)s::uuid IS NULL OR id <> %(keep)s);
+
+-- name: delete_expired :exec
+DELETE FROM sessions
+WHERE last_seen_at <= now() - interval '24 hours' OR created_at <= now() - interval '14 days';
+
+-- name: take_token :optional
+-- One try from a bucket of `capacity` tries that refills evenly in `refill_seconds`. The row keeps
+-- one instant: when the bucket is full again. No row comes back when no try is left, and a refused
+-- try costs nothing, so waiting always helps. (The generic cell rate algorithm.)
+INSERT INTO rate_limits AS bucket (bucket, full_at)
+VALUES (%(bucket)s, now() + make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8))
+ON CONFLICT (bucket) DO UPDATE
+SET full_at = greatest(bucket.full_at, now())
+    + make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8)
+WHERE greatest(bucket.full_at, now())
+    + make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8)
+    <= now() + make_interval(secs => %(refill_seconds)s::float8)
+RETURNING full_at;
+
+-- name: find_bucket :optional
+SELECT full_at FROM rate_limits WHERE bucket = %(bucket)s;
+
+-- name: return_token :exec
+-- A try that succeeded does not count.
+UPDATE rate_limits
+SET full_at = full_at - make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8)
+WHERE bucket = %(bucket)s;
+
+-- name: delete_full_buckets :exec
+DELETE FROM rate_limits WHERE full_at < now();

@@ -1,0 +1,47 @@
+-- Users: who may sign in. E-mail addresses are compared without case.
+
+-- name: create :one
+INSERT INTO users (email, password_hash, is_whitelisted, role)
+VALUES (%(email)s, %(password_hash)s, %(is_whitelisted)s, %(role)s)
+RETURNING id, email, password_hash, is_whitelisted, role, created_at, updated_at;
+
+-- name: find :optional
+SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
+FROM users
+WHERE id = %(user_id)s;
+
+-- name: find_by_email :optional
+SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
+FROM users
+WHERE lower(email) = lower(%(email)s);
+
+-- name: list_all :many
+SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
+FROM users
+ORDER BY lower(email);
+
+-- name: statistics :one
+-- Storage counts what the user has, trash included; money is what fal is known to have charged.
+SELECT
+    (SELECT count(*) FROM images WHERE user_id = %(user_id)s AND NOT is_processed AND deleted_at IS NULL) AS uploads,
+    (SELECT count(*) FROM processing_jobs
+     WHERE user_id = %(user_id)s AND status = 'completed' AND deleted_at IS NULL) AS pictures,
+    (SELECT count(*) FROM processing_jobs WHERE user_id = %(user_id)s AND deleted_at IS NULL) AS jobs,
+    (SELECT count(*) FROM processing_jobs
+     WHERE user_id = %(user_id)s AND status = 'failed' AND deleted_at IS NULL) AS failed,
+    (SELECT coalesce(sum(file_size), 0)::bigint FROM images WHERE user_id = %(user_id)s) AS stored_bytes,
+    (SELECT coalesce(sum(coalesce(cost, estimate)), 0)::numeric FROM submissions
+     WHERE user_id = %(user_id)s AND charged = 'yes') AS charged;
+
+-- name: set_whitelisted :exec
+UPDATE users SET is_whitelisted = %(is_whitelisted)s, updated_at = now() WHERE id = %(user_id)s;
+
+-- name: set_password_hash :exec
+UPDATE users SET password_hash = %(password_hash)s, updated_at = now() WHERE id = %(user_id)s;
+
+-- name: set_role :exec
+UPDATE users SET role = %(role)s, updated_at = now() WHERE id = %(user_id)s;
+
+-- name: delete :exec
+-- Images, batches and jobs go with the user; submissions stay, with the e-mail address in them.
+DELETE FROM users WHERE id = %(user_id)s;

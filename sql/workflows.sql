@@ -1,0 +1,60 @@
+-- Workflows: the current values in workflow_configs; triggers number and copy every saved state
+-- into workflow_versions, where jobs point.
+
+-- name: save :exec
+-- Create or replace one. An unchanged definition makes no new version (the trigger compares).
+INSERT INTO workflow_configs (
+    id, name, description, fal_endpoint, parameter_schema, default_parameters, request_template,
+    unit_price, price_unit, currency, max_side, formats, max_references,
+    deadline_seconds, usual_seconds, is_active, seed_digest)
+VALUES (
+    %(workflow_id)s, %(name)s, %(description)s, %(fal_endpoint)s, %(parameter_schema)s,
+    %(default_parameters)s, %(request_template)s, %(unit_price)s, %(price_unit)s, %(currency)s,
+    %(max_side)s, %(formats)s, %(max_references)s,
+    %(deadline_seconds)s, %(usual_seconds)s, %(is_active)s, %(seed_digest)s)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name,
+    description = excluded.description,
+    fal_endpoint = excluded.fal_endpoint,
+    parameter_schema = excluded.parameter_schema,
+    default_parameters = excluded.default_parameters,
+    request_template = excluded.request_template,
+    unit_price = excluded.unit_price,
+    price_unit = excluded.price_unit,
+    currency = excluded.currency,
+    max_side = excluded.max_side,
+    formats = excluded.formats,
+    max_references = excluded.max_references,
+    deadline_seconds = excluded.deadline_seconds,
+    usual_seconds = excluded.usual_seconds,
+    is_active = excluded.is_active,
+    seed_digest = excluded.seed_digest;
+
+-- name: find :optional
+SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
+       version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at
+FROM workflow_configs AS workflow
+JOIN workflow_versions AS version
+  ON version.workflow_name = workflow.id AND version.version = workflow.version
+WHERE workflow.id = %(workflow_id)s;
+
+-- name: find_version :optional
+SELECT id, workflow_name, version, definition
+FROM workflow_versions
+WHERE id = %(version_id)s;
+
+-- name: list_all :many
+SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
+       version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at
+FROM workflow_configs AS workflow
+JOIN workflow_versions AS version
+  ON version.workflow_name = workflow.id AND version.version = workflow.version
+WHERE workflow.is_active OR NOT %(only_active)s::boolean
+ORDER BY workflow.id;
+
+-- name: set_active :exec
+UPDATE workflow_configs SET is_active = %(is_active)s WHERE id = %(workflow_id)s;
+
+-- name: delete :exec
+-- Its versions go too; refused by processing_jobs_workflow_fkey while jobs name it.
+DELETE FROM workflow_configs WHERE id = %(workflow_id)s;
