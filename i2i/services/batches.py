@@ -1,0 +1,206 @@
+"""Batches: one click makes pictures of several photos; the same click again makes nothing new."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from i2i import forms
+from i2i.config import Settings
+from i2i.errors import InvalidFields, NotFound, Refused
+from i2i.forms import Definition
+from i2i.models import Batch, Image, ImageStatus, JobStatus, Workflow
+from i2i.queries import batches, images, jobs, workflows
+from i2i.services.workflows import definition_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a person asks for. `parameters` are validated by forms.parse_form or parse_json."""
+
+    user_id: UUID
+    workflow_id: str
+    image_ids: Sequence[UUID]
+    reference_ids: Sequence[UUID]
+    parameters: Mapping[str, Any]
+    variations: int
+    pilot: int
+    client_key: str
+
+    @property
+    def digest(self) -> str:
+        """Names the content: the same key with another digest is another wish."""
+        content = [
+            self.workflow_id,
+            sorted(map(str, self.image_ids)),
+            list(map(str, self.reference_ids)),
+            dict(self.parameters),
+            self.variations,
+            self.pilot,
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def get(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> Batch:
+    """The user's own batch; NotFound otherwise."""
+    batch = batches.find(conn, batch_id=batch_id, user_id=user_id)
+    if batch is None:
+        raise NotFound("This batch does not exist.")
+    return batch
+
+
+def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
+    """Record the batch and its jobs in one transaction and wake a worker; the batch's id.
+
+    A resend of the same click (client_key) answers with the batch it made. InvalidFields names
+    what to change; nothing was recorded or charged then.
+    """
+    with conn.transaction():
+        photos, references, workflow = _check(conn, settings, order=order)
+        definition = definition_of(workflow.definition)
+        made = batches.create(
+            conn,
+            user_id=order.user_id,
+            workflow_version_id=workflow.version_id,
+            parameters=order.parameters,
+            variations=order.variations,
+            pilot=order.pilot,
+            estimate=estimate(definition, order=order, photos=photos),
+            client_key=order.client_key,
+            content_digest=order.digest,
+        )
+        if made is None:
+            return _resent(conn, order=order)
+        for position, reference in enumerate(references, start=1):
+            batches.add_reference(conn, batch_id=made.id, position=position, image_id=reference.id)
+        _create_jobs(conn, batch_id=made.id, definition=definition, order=order, photos=photos)
+        images.notify_work(conn)
+        return made.id
+
+
+def estimate(definition: Definition, *, order: Order, photos: Sequence[Image]) -> Decimal | None:
+    """What the whole batch is expected to cost; None when the price is unknown."""
+    each = [
+        forms.estimate(
+            definition, parameters=order.parameters, width=photo.width, height=photo.height
+        )
+        for photo in photos
+    ]
+    if any(price is None for price in each):
+        return None
+    return sum((price for price in each if price is not None), Decimal(0)) * order.variations
+
+
+def _check(
+    conn: Connection[Any], settings: Settings, *, order: Order
+) -> tuple[list[Image], list[Image], Workflow]:
+    """The photos in name order, the references in the order chosen, and the active workflow."""
+    wrong: dict[str, str] = {}
+    images.lock_uploads(conn, image_ids=[*order.image_ids, *order.reference_ids])
+    photos = images.find_uploads(conn, image_ids=order.image_ids, user_id=order.user_id)
+    found = images.find_uploads(conn, image_ids=order.reference_ids, user_id=order.user_id)
+    by_id = {image.id: image for image in found}
+    references = [by_id[each] for each in order.reference_ids if each in by_id]
+    workflow = workflows.find(conn, workflow_id=order.workflow_id)
+    if not photos:
+        wrong["image"] = "Choose at least one photo."
+    elif len(photos) != len(set(order.image_ids)):
+        wrong["image"] = "A photo was deleted in the meantime. Choose the photos again."
+    elif bad := [photo for photo in photos if photo.status == ImageStatus.REJECTED]:
+        wrong["image"] = f"{bad[0].original_filename} is not readable. Leave it out."
+    if len(references) != len(order.reference_ids):
+        wrong["reference"] = "A reference was deleted in the meantime. Choose again."
+    elif any(each.status == ImageStatus.REJECTED for each in references):
+        wrong["reference"] = "A reference is not readable. Choose another."
+    if workflow is None or not workflow.is_active:
+        wrong["workflow"] = "This workflow is switched off. Choose another."
+    elif len(references) > (most := definition_of(workflow.definition).max_references):
+        wrong["reference"] = (
+            f"This workflow takes up to {most} references."
+            if most
+            else "This workflow takes no references."
+        )
+    if not 1 <= order.variations <= 4:
+        wrong["variations"] = "Choose 1 to 4 pictures of each photo."
+    elif len(photos) * order.variations > settings.max_jobs_per_batch:
+        wrong["variations"] = (
+            f"{len(photos) * order.variations} pictures are more than the "
+            f"{settings.max_jobs_per_batch} that one batch may have."
+        )
+    if order.pilot < 0:
+        wrong["pilot"] = "Choose how many photos to make first, or 0."
+    if not 8 <= len(order.client_key) <= 100:
+        wrong["client_key"] = "This form is incomplete. Reload the page and send it again."
+    if wrong or workflow is None:
+        raise InvalidFields(wrong)
+    return photos, references, workflow
+
+
+def _resent(conn: Connection[Any], *, order: Order) -> UUID:
+    """The batch this click made before; InvalidFields when it now asks for something else."""
+    batch = batches.find_by_client_key(conn, client_key=order.client_key, user_id=order.user_id)
+    if batch is None or batch.content_digest != order.digest:
+        raise InvalidFields(
+            {
+                "client_key": "This form was sent before with other settings, and its pictures "
+                "are being made. Nothing new was sent or charged. Send again to make these too."
+            }
+        )
+    return batch.id
+
+
+def _create_jobs(
+    conn: Connection[Any],
+    *,
+    batch_id: UUID,
+    definition: Definition,
+    order: Order,
+    photos: Sequence[Image],
+) -> None:
+    pictures = list(product(enumerate(photos), range(order.variations)))
+    jobs.create(
+        conn,
+        batch_id=batch_id,
+        image_ids=[photo.id for (_, photo), _ in pictures],
+        variations=[variation for _, variation in pictures],
+        parameters=[
+            forms.vary_seed(order.parameters, variation, schema=definition.parameter_schema)
+            for _, variation in pictures
+        ],
+        statuses=[
+            JobStatus.HELD if order.pilot and index >= order.pilot else JobStatus.PENDING
+            for (index, _), _ in pictures
+        ],
+    )
+
+
+def release(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
+    """Start the held rest of a pilot; how many start."""
+    get(conn, batch_id=batch_id, user_id=user_id)
+    with conn.transaction():
+        released = jobs.release(conn, batch_id=batch_id, user_id=user_id)
+        images.notify_work(conn)
+    return released
+
+
+def cancel(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
+    """Cancel what has not started, which is free; how many were cancelled."""
+    get(conn, batch_id=batch_id, user_id=user_id)
+    return jobs.cancel_waiting(conn, user_id=user_id, batch_id=batch_id)
+
+
+def retry(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
+    """Start the failed pictures again with the same settings; how many start."""
+    get(conn, batch_id=batch_id, user_id=user_id)
+    with conn.transaction():
+        started = jobs.retry(conn, user_id=user_id, batch_id=batch_id, statuses=[JobStatus.FAILED])
+        images.notify_work(conn)
+    if not started:
+        raise Refused("Nothing to retry: no picture of this batch has failed.")
+    return started

@@ -1,0 +1,419 @@
+"""Jobs: every transition of docs/job-states.md, each in one transaction.
+
+The worker calls the first part, users and operators the last. A transition that names a fence and
+changes no row means that somebody else owns the job by now: the caller simply stops.
+"""
+
+import random
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from i2i import forms
+from i2i.config import LEASE_SECONDS, Settings
+from i2i.errors import FalError, FalUnclear, NotFound, Refused
+from i2i.forms import Definition
+from i2i.gateways.fal import Accepted
+from i2i.models import (
+    ExpiredTask,
+    FalTask,
+    Image,
+    Job,
+    JobCard,
+    JobStatus,
+    SendTask,
+    SubmissionState,
+)
+from i2i.queries import images, jobs, submissions, workflows
+from i2i.services.workflows import definition_of
+
+MOST_CRASHES = 3
+"""Crashes in a row before anything was sent that fail a job: it is the job that kills workers."""
+
+LOST = "Answer lost. We are looking for it at the provider."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """A claimed job and all that its request is made of."""
+
+    task: SendTask
+    token: str
+    definition: Definition
+    original: Image
+    references: Sequence[Image]
+
+
+# --- sending
+
+
+def claim_send(
+    conn: Connection[Any], settings: Settings, *, now: datetime | None = None
+) -> Sending | None:
+    """Take the fairest pending job and record the intent to send it; None when none may go."""
+    with conn.transaction():
+        jobs.lock_queue(conn)
+        task = jobs.claim_send(
+            conn,
+            lease_seconds=LEASE_SECONDS,
+            max_in_flight=settings.max_in_flight,
+            max_per_user=settings.max_in_flight_per_user,
+            now=now,
+        )
+        if task is None:
+            return None
+        version = workflows.find_version(conn, version_id=task.workflow_version_id)
+        original = images.find(conn, image_id=task.original_image_id, user_id=task.user_id)
+        if version is None or original is None:  # pragma: no cover - foreign keys forbid it
+            raise LookupError(f"job {task.id} names a workflow or a photo that is gone")
+        definition = definition_of(version.definition)
+        token = secrets.token_hex(16)
+        submissions.create(
+            conn,
+            job_id=task.id,
+            user_id=task.user_id,
+            user_email=task.email,
+            workflow_version_id=task.workflow_version_id,
+            endpoint=definition.fal_endpoint,
+            token=token,
+        )
+        return Sending(
+            task=task,
+            token=token,
+            definition=definition,
+            original=original,
+            references=images.find_references(conn, batch_id=task.batch_id),
+        )
+
+
+def save_arguments(
+    conn: Connection[Any], sending: Sending, *, urls: Sequence[str]
+) -> Mapping[str, Any]:
+    """Render the request for inputs at `urls` (photo first) and keep exactly what will be sent."""
+    arguments = forms.render_request(
+        sending.definition.request_template,
+        parameters=sending.task.parameters,
+        image_urls=urls[:1],
+        references=urls[1:],
+    )
+    price = forms.estimate(
+        sending.definition,
+        parameters=sending.task.parameters,
+        width=sending.original.width,
+        height=sending.original.height,
+    )
+    submissions.save_arguments(conn, token=sending.token, arguments=arguments, estimate=price)
+    return arguments
+
+
+def begin_send(conn: Connection[Any], sending: Sending) -> bool:
+    """Commit that the request is on its way, before its first byte; False: do not send.
+
+    False when the job was cancelled meanwhile (it ends here, free) or belongs to another worker.
+    """
+    task = sending.task
+    with conn.transaction():
+        if jobs.lock_sendable(
+            conn, job_id=task.id, fence=task.fence, lease_seconds=LEASE_SECONDS
+        ) and submissions.mark_sent(conn, token=sending.token):
+            return True
+        if jobs.cancel_sending(conn, job_id=task.id, fence=task.fence):
+            submissions.abandon(conn, token=sending.token, detail="cancelled before it was sent")
+    return False
+
+
+def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepted) -> bool:
+    """Save fal's answer. Keyed by the token: also when the lease is gone or the answer is late."""
+    with conn.transaction():
+        saved = submissions.accept(
+            conn,
+            token=token,
+            request_id=accepted.request_id,
+            status_url=accepted.status_url,
+            response_url=accepted.response_url,
+            cancel_url=accepted.cancel_url,
+        )
+        if saved:
+            jobs.accept(conn, job_id=job_id, fal_job_id=accepted.request_id, delay_seconds=1)
+    return bool(saved)
+
+
+def give_back(
+    conn: Connection[Any],
+    *,
+    task: SendTask,
+    token: str,
+    error: FalError | None,
+    delay_seconds: float,
+    attention: str | None = None,
+) -> None:
+    """The request provably was not accepted: close its submission and let the job wait again."""
+    with conn.transaction():
+        detail = error.detail if error else "not sent"
+        if not submissions.abandon(conn, token=token, detail=detail):
+            submissions.reject(
+                conn,
+                token=token,
+                http_status=error.http_status if error else None,
+                error_type=error.error_type if error else None,
+                detail=detail,
+            )
+        jobs.return_to_pending(
+            conn,
+            job_id=task.id,
+            fence=task.fence,
+            crashes=0,
+            delay_seconds=delay_seconds,
+            attention=attention,
+        )
+
+
+def refuse(conn: Connection[Any], *, task: SendTask, token: str, error: FalError) -> None:
+    """Fal said no before accepting: the job has failed and cost nothing."""
+    code, sentence = explain(error)
+    with conn.transaction():
+        if not submissions.reject(
+            conn,
+            token=token,
+            http_status=error.http_status,
+            error_type=error.error_type,
+            detail=error.detail,
+        ):
+            submissions.abandon(conn, token=token, detail=error.detail)
+        jobs.fail(conn, job_id=task.id, fence=task.fence, error_code=code, error_message=sentence)
+
+
+def lose_answer(conn: Connection[Any], *, task: SendTask, token: str, error: FalUnclear) -> None:
+    """Sent, and no clear answer: never sent again by itself, looked for instead."""
+    with conn.transaction():
+        if submissions.lose_answer(
+            conn, token=token, http_status=error.http_status, detail=error.detail
+        ):
+            jobs.lose_answer(
+                conn, job_id=task.id, fence=task.fence, attention=LOST, delay_seconds=2
+            )
+
+
+def recover_expired(conn: Connection[Any], *, now: datetime | None = None) -> int:
+    """Take over from workers that vanished while sending; how many jobs were moved.
+
+    Before `sent` nothing can have cost money: the job waits again, or fails after three crashes in
+    a row. From `sent` on only fal knows, so the job becomes `unknown`.
+    """
+    with conn.transaction():
+        expired = jobs.claim_expired(conn, lease_seconds=LEASE_SECONDS, now=now)
+        for task in expired:
+            if task.state == SubmissionState.SENT:
+                submissions.lose_answer(
+                    conn, token=task.token, http_status=None, detail="the worker vanished"
+                )
+                jobs.lose_answer(
+                    conn, job_id=task.id, fence=task.fence, attention=LOST, delay_seconds=0
+                )
+            else:
+                _abandon_intent(conn, task)
+    return len(expired)
+
+
+def _abandon_intent(conn: Connection[Any], task: ExpiredTask) -> None:
+    submissions.abandon(conn, token=task.token, detail="the worker vanished before sending")
+    if task.crashes + 1 >= MOST_CRASHES:
+        jobs.fail(
+            conn,
+            job_id=task.id,
+            fence=task.fence,
+            error_code="poison",
+            error_message="This photo stopped our worker three times. Upload it again, "
+            "saved anew from your photo editor.",
+        )
+    else:
+        jobs.return_to_pending(
+            conn,
+            job_id=task.id,
+            fence=task.fence,
+            crashes=task.crashes + 1,
+            delay_seconds=2 ** (task.crashes + 1),
+        )
+
+
+# --- at fal
+
+
+def poll_delay(*, in_flight: int, queue_position: int | None) -> float:
+    """Seconds until the next look: 50 looks a second in all, 10 s at the queue's head, 30 behind."""
+    most = 30.0 if queue_position else 10.0
+    return min(most, max(1.0, in_flight / 50)) * random.uniform(0.9, 1.1)  # noqa: S311
+
+
+def back_off(crashes: int) -> float:
+    """Seconds to wait after the n-th trouble in a row, with jitter, at most five minutes."""
+    return min(300.0, 2.0 ** min(crashes + 1, 9)) * random.uniform(0.75, 1.25)  # noqa: S311
+
+
+def begin_storing(
+    conn: Connection[Any], *, task: FalTask, urls: Sequence[str], cost: Decimal | None
+) -> bool:
+    """Fal has made it: keep where the pictures are, and what it cost, before they are fetched."""
+    with conn.transaction():
+        if not jobs.begin_storing(conn, job_id=task.id, fence=task.fence):
+            return False
+        submissions.save_outputs(conn, token=task.token, output_urls=urls, cost=cost)
+    return True
+
+
+def fail(
+    conn: Connection[Any],
+    *,
+    task: FalTask,
+    error: FalError,
+    outcome: str = "error",
+    charged: str = "unknown",
+    explained: tuple[str, str] | None = None,
+) -> None:
+    """Fal will make no picture of it, or it is lost: settle the submission, fail the job."""
+    code, sentence = explained or explain(error)
+    with conn.transaction():
+        if jobs.fail(
+            conn, job_id=task.id, fence=task.fence, error_code=code, error_message=sentence
+        ):
+            submissions.settle(
+                conn,
+                token=task.token,
+                outcome=outcome,
+                charged=charged,
+                http_status=error.http_status,
+                error_type=error.error_type,
+                detail=error.detail,
+            )
+
+
+def confirm_cancelled(conn: Connection[Any], *, task: FalTask, detail: str) -> None:
+    """Fal stopped before a picture was made."""
+    with conn.transaction():
+        if jobs.cancel_at_fal(conn, job_id=task.id, fence=task.fence):
+            submissions.settle(
+                conn, token=task.token, outcome="cancelled", charged="unknown", detail=detail
+            )
+
+
+def lose_accepted(conn: Connection[Any], *, task: FalTask, error: FalError) -> None:
+    """Fal no longer knows an id that it gave us: look in its list instead."""
+    with conn.transaction():
+        if jobs.lose_answer(
+            conn, job_id=task.id, fence=task.fence, attention=LOST, delay_seconds=30
+        ):
+            submissions.lose_answer(
+                conn, token=task.token, http_status=error.http_status, detail=error.detail
+            )
+
+
+def prove_absent(conn: Connection[Any], *, task: FalTask) -> None:
+    """The request never arrived, as the caller has proven: it was free, and the job waits again."""
+    with conn.transaction():
+        if jobs.return_to_pending(
+            conn, job_id=task.id, fence=task.fence, crashes=0, delay_seconds=0
+        ):
+            submissions.abandon(conn, token=task.token, detail="proven absent from fal's list")
+
+
+def complete(
+    conn: Connection[Any],
+    *,
+    task: FalTask,
+    result: Mapping[str, Any],
+    processing_time_ms: int,
+) -> bool:
+    """Record the stored picture, finish the job and settle its submission; False: not ours.
+
+    `result` holds the columns of queries.images.create_result.
+    """
+    with conn.transaction():
+        # Takes the row's lock, so that nobody can claim the job before this commits.
+        if not jobs.renew_lease(
+            conn, job_id=task.id, fence=task.fence, lease_seconds=LEASE_SECONDS
+        ):
+            return False
+        images.create_result(conn, **result)
+        jobs.complete(
+            conn,
+            job_id=task.id,
+            fence=task.fence,
+            result_image_id=result["image_id"],
+            processing_time_ms=processing_time_ms,
+        )
+        submissions.settle(conn, token=task.token, outcome="picture", charged="yes")
+    return True
+
+
+# --- what users and operators do
+
+
+def get_card(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> JobCard:
+    """The user's own picture; NotFound otherwise."""
+    card = jobs.find_card(conn, job_id=job_id, user_id=user_id)
+    if card is None:
+        raise NotFound("This picture does not exist.")
+    return card
+
+
+def get(conn: Connection[Any], *, job_id: UUID) -> Job:
+    """Any job, for operators; NotFound with a sentence."""
+    job = jobs.find(conn, job_id=job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def cancel(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> str:
+    """Cancel one picture: "cancelled" (free) or "asked" (it may still finish and be charged)."""
+    if jobs.cancel_waiting(conn, user_id=user_id, job_id=job_id):
+        return "cancelled"
+    with conn.transaction():
+        if not jobs.ask_cancel(conn, job_id=job_id, user_id=user_id):
+            raise Refused("This picture cannot be cancelled any more: it is finished.")
+        images.notify_work(conn)
+    return "asked"
+
+
+def retry(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
+    """Start a failed or cancelled picture again with the same settings; Refused in other states."""
+    with conn.transaction():
+        if not jobs.retry(
+            conn,
+            user_id=user_id,
+            job_id=job_id,
+            statuses=[JobStatus.FAILED, JobStatus.CANCELLED],
+        ):
+            raise Refused("Only a picture that failed or was cancelled can be run again.")
+        images.notify_work(conn)
+
+
+_SENTENCES = {
+    "content_policy_violation": (
+        "content_policy",
+        "The provider's content check stopped this photo.",
+    ),
+    "no_media_generated": ("no_picture", "The provider made no picture of this photo."),
+    "image_too_small": ("too_small", "This photo is too small for the workflow."),
+    "image_too_large": ("too_large", "This photo is too large for the workflow."),
+    "image_load_error": ("unreadable", "The provider could not open this photo."),
+    "file_download_error": ("unreadable", "The provider could not open this photo."),
+    "unsupported_image_format": ("unreadable", "The provider could not open this photo."),
+    "generation_timeout": ("no_answer", "The provider gave up on this picture."),
+    "request_timeout": ("no_answer", "The provider gave up on this picture."),
+}
+
+
+def explain(error: FalError) -> tuple[str, str]:
+    """A code for scripts and a sentence for people. The provider's own words stay in the ledger."""
+    if error.error_type in _SENTENCES:
+        return _SENTENCES[error.error_type]
+    if error.http_status == 404:
+        return "endpoint_gone", "The provider no longer offers this workflow."
+    return "refused", "The provider did not accept this request."

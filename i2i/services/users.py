@@ -1,0 +1,102 @@
+"""Users: accounts are made by an operator; losing the whitelist ends sessions and waiting work."""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.errors import CheckViolation, UniqueViolation
+
+from i2i import passwords
+from i2i.config import Settings
+from i2i.errors import EmailTaken, InvalidFields, NotFound
+from i2i.models import Role, User
+from i2i.queries import jobs, sessions, users
+
+
+def create(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    email: str,
+    password: str,
+    role: Role = Role.USER,
+    is_whitelisted: bool = True,
+) -> User:
+    """The new user; EmailTaken, or InvalidFields for an address or password that does not do."""
+    password_hash = passwords.hash_password(password, rounds=settings.bcrypt_rounds)
+    try:
+        with conn.transaction():
+            return users.create(
+                conn,
+                email=email.strip(),
+                password_hash=password_hash,
+                is_whitelisted=is_whitelisted,
+                role=role,
+            )
+    except UniqueViolation as error:
+        if error.diag.constraint_name == "users_email_key":
+            raise EmailTaken(f"There is a user {email} already.") from error
+        raise
+    except CheckViolation as error:
+        if error.diag.constraint_name == "users_email_shape":
+            raise InvalidFields({"email": f"{email!r} is not an e-mail address."}) from error
+        raise
+
+
+def get(conn: Connection[Any], *, email: str) -> User:
+    """The user with this address, in any case; NotFound with a sentence."""
+    user = users.find_by_email(conn, email=email.strip())
+    if user is None:
+        raise NotFound(f"There is no user {email}.")
+    return user
+
+
+def set_whitelisted(conn: Connection[Any], *, email: str, is_whitelisted: bool) -> User:
+    """Let a user in or out; out means: signed out now, and what was not sent is cancelled."""
+    user = get(conn, email=email)
+    with conn.transaction():
+        users.set_whitelisted(conn, user_id=user.id, is_whitelisted=is_whitelisted)
+        if not is_whitelisted:
+            sessions.delete_of_user(conn, user_id=user.id)
+            jobs.cancel_waiting(conn, user_id=user.id)
+    return user
+
+
+def set_password(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    user_id: UUID,
+    password: str,
+    keep_session: UUID | None = None,
+) -> int:
+    """Store the new password and end the user's other sessions; how many ended."""
+    password_hash = passwords.hash_password(password, rounds=settings.bcrypt_rounds)
+    with conn.transaction():
+        users.set_password_hash(conn, user_id=user_id, password_hash=password_hash)
+        return sessions.delete_of_user(conn, user_id=user_id, keep=keep_session)
+
+
+def change_password(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    user_id: UUID,
+    session_id: UUID,
+    current: str,
+    password: str,
+) -> int:
+    """A user's own change: the current password must fit. InvalidFields by field otherwise."""
+    user = users.find(conn, user_id=user_id)
+    known = user.password_hash if user else None
+    if not passwords.verify_password(current, known, rounds=settings.bcrypt_rounds):
+        raise InvalidFields({"current": "This is not your current password."})
+    return set_password(conn, settings, user_id=user_id, password=password, keep_session=session_id)
+
+
+def delete(conn: Connection[Any], *, email: str) -> User:
+    """Remove the user with images, batches and jobs; the ledger keeps every submission."""
+    user = get(conn, email=email)
+    with conn.transaction():
+        users.delete(conn, user_id=user.id)
+    return user
