@@ -1,0 +1,35 @@
+"""The pages: blueprints that parse, make one call, and render or redirect."""
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from i2i.web import (
+    batches,
+    cross_site,
+    database,
+    errors,
+    headers,
+    health,
+    images,
+    jobs,
+    sessions,
+    words,
+)
+from i2i.web.state import State
+
+
+def register(app: Flask) -> None:
+    """Put everything that answers requests on the application, in the order it takes part."""
+    state: State = app.extensions["i2i"]
+    if proxies := state.settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+        )
+    database.register(app)
+    headers.register(app)
+    errors.register(app)
+    cross_site.register(app)
+    words.register(app)
+    sessions.register(app)
+    for module in (health, sessions, images, batches, jobs):
+        app.register_blueprint(module.bp)

@@ -1,0 +1,292 @@
+"""Jobs in the words of the pages: each state is a glyph, a word and, if useful, a fact.
+
+LOOK: the table of states in docs/architecture.md. The money words come from the ledger alone.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from flask import url_for
+from psycopg import Connection
+
+from i2i.models import ImageStatus, JobCard, JobStatus
+from i2i.queries import jobs
+from i2i.web.words import clock, money, ordinal, plural, seconds
+
+Action = tuple[str, str, str, dict[str, str]]
+"""Label, method, URL and hidden fields."""
+
+HELD_AT = 0.95
+"""Where the line of progress stops: nobody knows when the provider is done."""
+
+TITLES = {
+    "content_policy": "Refused",
+    "safety": "Withheld",
+    "too_small": "Too small",
+    "too_large": "Too large",
+    "unreadable": "Not readable",
+    "no_answer": "No answer",
+    "no_picture": "No picture",
+    "endpoint_gone": "Workflow out of order",
+    "lost": "Lost",
+    "late": "Late",
+    "poison": "Not readable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a job stands: the glyph's name, the tone of its colour, a word and a fact."""
+
+    glyph: str
+    tone: str
+    word: str
+    fact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What stands where a picture could not be made."""
+
+    title: str
+    sentence: str
+    money: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One job as the templates show it; fields as batches/show.html lists them."""
+
+    id: UUID
+    url: str
+    status: str
+    attention: str | None
+    original_filename: str
+    original_alt: str
+    original_thumb_url: str
+    result_thumb_url: str | None
+    glyph: str
+    tone: str
+    word: str
+    fact: str
+    progress: float | None
+    elapsed: int | None
+    usual: float | None
+    words: Words | None
+    actions: list[Action]
+    busy: bool
+    created_at: datetime
+
+
+BUSY = {
+    JobStatus.PENDING,
+    JobStatus.SUBMITTING,
+    JobStatus.PROCESSING,
+    JobStatus.STORING,
+    JobStatus.UNKNOWN,
+}
+
+
+def usual_seconds(conn: Connection[Any]) -> dict[str, float]:
+    """The median time of each workflow that has made pictures."""
+    return {row.workflow_name: row.seconds for row in jobs.list_usual_seconds(conn)}
+
+
+def build(rows: Sequence[JobCard], *, usual: Mapping[str, float]) -> list[Card]:
+    """Cards for jobs in their order; places in line count the waiting ones among them."""
+    waiting = [row.id for row in rows if row.status == JobStatus.PENDING]
+    places = {job_id: place for place, job_id in enumerate(waiting, start=1)}
+    return [
+        _card(row, usual=usual.get(row.workflow_name, row.usual_seconds), place=places.get(row.id))
+        for row in rows
+    ]
+
+
+def _card(row: JobCard, *, usual: float | None, place: int | None) -> Card:
+    elapsed = _elapsed(row)
+    state = describe_state(row, elapsed=elapsed, usual=usual, place=place)
+    has_picture = row.result_image_id is not None and bool(row.result_has_preview)
+    return Card(
+        id=row.id,
+        url=url_for("jobs.show", id=row.id),
+        status=row.status,
+        attention=row.attention,
+        original_filename=row.original_filename,
+        original_alt=row.original_filename,
+        original_thumb_url=url_for("images.show", id=row.original_image_id, size="thumb"),
+        result_thumb_url=url_for("images.show", id=row.result_image_id, size="thumb")
+        if has_picture
+        else None,
+        glyph=state.glyph,
+        tone=state.tone,
+        word=state.word,
+        fact=state.fact,
+        progress=min(HELD_AT, elapsed / usual) if usual and elapsed is not None else None,
+        elapsed=elapsed,
+        usual=round(usual, 1) if usual else None,
+        words=explain(row),
+        actions=actions(row),
+        busy=row.status in BUSY,
+        created_at=row.created_at,
+    )
+
+
+def _elapsed(row: JobCard) -> int | None:
+    """Whole seconds that the provider has worked on it; None when it does not."""
+    if row.status != JobStatus.PROCESSING or row.started_at is None or row.cancel_requested_at:
+        return None
+    return max(0, round((datetime.now(UTC) - row.started_at).total_seconds()))
+
+
+def describe_state(
+    row: JobCard, *, elapsed: int | None, usual: float | None, place: int | None
+) -> State:
+    """The state's glyph, word and fact."""
+    match row.status:
+        case JobStatus.HELD:
+            return State("held", "quiet", "Held", "waits for you")
+        case JobStatus.PENDING if row.attention:
+            return State("paused", "quiet", "Paused", "not charged")
+        case JobStatus.PENDING if row.original_status == ImageStatus.PREPARING:
+            return State("waiting", "quiet", "Waiting", "photo is being prepared")
+        case JobStatus.PENDING:
+            return State(
+                "waiting", "quiet", "Waiting", f"{ordinal(place)} in line" if place else ""
+            )
+        case JobStatus.SUBMITTING | JobStatus.PROCESSING if row.cancel_requested_at:
+            return State("stopping", "amber", "Stopping", "may still finish and be charged")
+        case JobStatus.SUBMITTING:
+            return State("sending", "accent", "Sending")
+        case JobStatus.PROCESSING if elapsed is None:
+            queued = f"{ordinal(row.queue_position + 1)} at fal" if row.queue_position else ""
+            return State("sending", "accent", "Sent", queued)
+        case JobStatus.PROCESSING:
+            return State("making", "accent", "Making", _making(elapsed or 0, usual))
+        case JobStatus.STORING if row.attention:
+            return State("stalled", "amber", "Saving", "waits, nothing lost")
+        case JobStatus.STORING:
+            return State("saving", "accent", "Saving")
+        case JobStatus.COMPLETED if row.result_image_id and not row.result_has_preview:
+            return State("done", "ink", "Done", "no preview")
+        case JobStatus.COMPLETED:
+            took = seconds((row.processing_time_ms or 0) / 1000)
+            return State("done", "ink", "Done", f"{took} · {money(row.cost)}" if row.cost else took)
+        case JobStatus.FAILED:
+            return State("failed", "red", "Failed", charge(row).rstrip(".").lower())
+        case JobStatus.CANCELLED:
+            return State("cancelled", "quiet", "Cancelled", charge(row).rstrip(".").lower())
+        case _:
+            return State("unknown", "amber", "Needs you", "perhaps charged")
+
+
+def _making(elapsed: int, usual: float | None) -> str:
+    if usual is None:
+        return f"{elapsed} s"
+    if elapsed > usual * 1.2:
+        return f"{elapsed} s, longer than usual"
+    return f"{elapsed} s of about {round(usual)}"
+
+
+def charge(row: JobCard) -> str:
+    """The money sentence, from the ledger: charged, perhaps, or not."""
+    price = row.cost if row.cost is not None else row.estimate
+    amount = f" {money(price)}" if price is not None else ""
+    if row.charged == "yes":
+        return f"Charged{amount}."
+    if row.charged == "unknown":
+        return f"Perhaps charged{amount}."
+    return "Not charged."
+
+
+def explain(row: JobCard) -> Words | None:
+    """Title, sentence and money where there is no picture to show; None where there is one."""
+    if row.status == JobStatus.FAILED:
+        title = TITLES.get(row.error_code or "", "Not made")
+        return Words(title, row.error_message or "", charge(row), "red")
+    if row.status == JobStatus.UNKNOWN:
+        when = f"Sent at {clock(row.sent_at)}, then the line broke. " if row.sent_at else ""
+        return Words("Answer lost", f"{when}We are looking for it.", charge(row), "amber")
+    if row.status == JobStatus.COMPLETED and not row.result_has_preview:
+        return Words("No preview", "The file is kept; download it to look.", charge(row), "ink")
+    return None
+
+
+def actions(row: JobCard) -> list[Action]:
+    """What can be done about it, the likeliest first."""
+    if row.status in {JobStatus.HELD, JobStatus.PENDING}:
+        return [("Cancel", "post", url_for("jobs.cancel", id=row.id), {})]
+    if row.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
+        return [("Run again", "post", url_for("jobs.retry", id=row.id), {})]
+    return []
+
+
+# --- sums over a batch
+
+
+def counts(rows: Sequence[JobCard]) -> Counter[str]:
+    """How many jobs are in each state."""
+    return Counter(row.status for row in rows)
+
+
+def batch_status(count: Mapping[str, int]) -> str:
+    """`working`, `waiting` (only held ones wait), `attention` or `done`."""
+    if any(count.get(status) for status in BUSY - {JobStatus.UNKNOWN}):
+        return "working"
+    if count.get(JobStatus.UNKNOWN):
+        return "attention"
+    return "waiting" if count.get(JobStatus.HELD) else "done"
+
+
+def status_sentence(
+    rows: Sequence[JobCard], *, usual: float | None, charged: Decimal, at_once: int
+) -> str:
+    """As in "5 of 12 done, 1 failed, 1 needs you. About 2 min left.", or how it ended."""
+    count = counts(rows)
+    done, total = count[JobStatus.COMPLETED], len(rows)
+    if done == total and rows:
+        last = max(row.completed_at or row.created_at for row in rows)
+        took = seconds((last - rows[0].created_at).total_seconds())
+        return f"All {total} done in {took}. {money(charged)} charged."
+    parts = [f"{done} of {total} done"]
+    if failed := count[JobStatus.FAILED]:
+        parts.append(f"{failed} failed")
+    if unknown := count[JobStatus.UNKNOWN]:
+        parts.append(f"{unknown} need{'s' if unknown == 1 else ''} you")
+    if cancelled := count[JobStatus.CANCELLED]:
+        parts.append(f"{cancelled} cancelled")
+    if held := count[JobStatus.HELD]:
+        parts.append(f"{held} held")
+    sentence = ", ".join(parts) + "."
+    moving = sum(count[status] for status in BUSY - {JobStatus.UNKNOWN})
+    if moving and usual:
+        sentence += f" About {seconds(-(-moving // at_once) * usual)} left."
+    return sentence
+
+
+def running(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> dict[str, object]:
+    """The small strip of the bar: the batch at work, its frames and "5 of 12"."""
+    rows = jobs.list_cards(conn, batch_id=batch_id, user_id=user_id)
+    done = counts(rows)[JobStatus.COMPLETED]
+    return {
+        "url": url_for("batches.show", id=batch_id),
+        "cells": cells(rows),
+        "words": f"{done} of {len(rows)}",
+    }
+
+
+def cells(rows: Sequence[JobCard]) -> list[str]:
+    """One glyph name a job, for the strip."""
+    return [
+        describe_state(row, elapsed=_elapsed(row), usual=None, place=None).glyph for row in rows
+    ]
+
+
+def headline(rows: Sequence[JobCard], *, workflow: str) -> str:
+    """As in "12 photos, Mannequin to human 1"."""
+    return f"{plural(len({row.original_image_id for row in rows}), 'photo')}, {workflow}"

@@ -1,0 +1,128 @@
+"""Errors as pages and as JSON: what happened, whether it cost money, and two ways out."""
+
+import logging
+import secrets
+
+from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from i2i.errors import (
+    DatabaseUnavailable,
+    InvalidFields,
+    NotFound,
+    Refused,
+    StorageError,
+    TooManyTries,
+)
+from i2i.web import database
+
+log = logging.getLogger("i2i.web")
+
+PAGES = {
+    400: (
+        "Not understood",
+        (
+            "The browser sent something that does not hold together. Nothing was changed. "
+            "Go back and try again."
+        ),
+    ),
+    403: ("Not from here", "This form was sent from another site. Nothing was changed."),
+    404: ("Nothing here", "This page does not exist, was deleted, or is not yours to see."),
+    405: ("Nothing here", "This address does not answer to that."),
+    409: ("Not possible now", "Nothing was changed."),
+    413: (
+        "Too much at once",
+        (
+            "The request is larger than this site takes. Nothing was stored. "
+            "Send fewer or smaller photos."
+        ),
+    ),
+    500: (
+        "Something broke on our side",
+        ("Your pictures and uploads are safe, and nothing was sent twice. Try again in a minute."),
+    ),
+    503: (
+        "Back in a moment",
+        "The database is restarting; nothing is lost. Try again in a minute.",
+    ),
+    507: (
+        "No room",
+        "The disk of this site is full. Nothing was stored; try again when it has room.",
+    ),
+}
+
+
+def wants_json() -> bool:
+    """Whether the client asks for JSON rather than a page."""
+    accepts = request.accept_mimetypes
+    return accepts.best_match(["text/html", "application/json"]) == "application/json"
+
+
+def answer(
+    status: int, *, sentence: str | None = None, request_id: str | None = None
+) -> ResponseReturnValue:
+    """An error as the client wants it; the sentence replaces the usual one."""
+    title, usual = PAGES.get(status, ("Not possible", "This cannot be done. Nothing was changed."))
+    if wants_json():
+        return jsonify(error=sentence or usual), status
+    actions: list[tuple[str, str, str, dict[str, str]]] = [
+        ("Upload", "get", url_for("images.upload"), {}),
+        ("History", "get", url_for("jobs.history"), {}),
+    ]
+    page = render_template(
+        "errors/error.html",
+        title=title,
+        sentence=sentence or usual,
+        code=status,
+        actions=actions,
+        request_id=request_id,
+    )
+    return page, status
+
+
+def register(app: Flask) -> None:
+    """Turn every error that reaches Flask into a page."""
+    app.register_error_handler(HTTPException, on_http)
+    app.register_error_handler(NotFound, lambda _error: answer(404))
+    app.register_error_handler(Refused, lambda error: answer(409, sentence=str(error)))
+    app.register_error_handler(InvalidFields, lambda error: answer(422, sentence=str(error)))
+    app.register_error_handler(StorageError, lambda error: answer(507, sentence=str(error)))
+    app.register_error_handler(DatabaseUnavailable, on_database)
+    app.register_error_handler(TooManyTries, on_too_many)
+    app.register_error_handler(Exception, on_unforeseen)
+
+
+def on_http(error: HTTPException) -> ResponseReturnValue:
+    """Werkzeug's own errors; those with a response (redirects) stay as they are."""
+    if error.response is not None or error.code is None:
+        return error
+    # A sentence of ours says what was not stored or changed; Werkzeug's are for developers.
+    ours = error.description if error.description and "Nothing was" in error.description else None
+    return answer(error.code, sentence=ours)
+
+
+def on_too_many(error: TooManyTries) -> ResponseReturnValue:
+    """429 with the time to wait, also for programs."""
+    return later(answer(429, sentence=str(error)), seconds=error.retry_after)
+
+
+def on_database(error: DatabaseUnavailable) -> ResponseReturnValue:
+    """503: it is worth trying again soon."""
+    log.warning("503: %s", error)
+    return later(answer(503), seconds=5)
+
+
+def later(answered: ResponseReturnValue, *, seconds: int) -> Response:
+    """The same answer, saying when to come back."""
+    response = make_response(answered)
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def on_unforeseen(error: Exception) -> ResponseReturnValue:
+    """500 with a number that finds the line in the log."""
+    request_id = secrets.token_hex(6)
+    log.error("request %s broke at %s", request_id, request.path, exc_info=error)
+    database.release()
+    return answer(500, request_id=request_id)

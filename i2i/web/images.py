@@ -1,0 +1,205 @@
+"""Uploads: the page, receiving files, and the bytes of pictures for those who own them."""
+
+from itertools import chain
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from werkzeug.http import dump_options_header
+from werkzeug.wsgi import wrap_file
+
+from i2i.errors import NotFound
+from i2i.gateways.storage import image_key, incoming
+from i2i.models import Image
+from i2i.queries import images as queries
+from i2i.services import images as service
+from i2i.services.images import Received, Refusal
+from i2i.web.database import connection, lend, release
+from i2i.web.errors import wants_json
+from i2i.web.paging import read_cursor, write_cursor
+from i2i.web.sessions import current_user
+from i2i.web.state import state
+from i2i.web.uploads import incoming_files
+
+bp = Blueprint("images", __name__)
+
+PAGE_SIZE = 48
+
+PLACEHOLDER = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 400" width="320" height="400">'
+    '<rect width="320" height="400" fill="#808080" fill-opacity=".25"/></svg>'
+)
+
+IMAGE_CSP = "default-src 'none'; sandbox"
+"""An upload opened by itself may do nothing, whatever it holds."""
+
+
+@bp.get("/")
+@bp.get("/upload")
+def upload() -> ResponseReturnValue:
+    """The user's newest uploads and the place to drop more."""
+    return _upload_page()
+
+
+def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | None = None) -> str:
+    after = read_cursor(request.args.get("after"))
+    found = queries.page_uploads(
+        connection(),
+        user_id=current_user().id,
+        page_size=PAGE_SIZE + 1,
+        before=after and after[0],
+        before_id=after and after[1],
+    )
+    shown = found[:PAGE_SIZE]
+    older = write_cursor(shown[-1].created_at, shown[-1].id) if len(found) > PAGE_SIZE else None
+    return render_template(
+        "images/upload.html",
+        images=[facts(image) for image in shown],
+        accepted=accepted,
+        refused=refused or [],
+        older_url=older and url_for("images.upload", after=older),
+        newer_url=url_for("images.upload") if after else None,
+        page_words="Newest first",
+    )
+
+
+@bp.post("/images")
+def create() -> ResponseReturnValue:
+    """Receive files. The connection that knew the user goes back before the body is read."""
+    shared = state()
+    release()
+    files = incoming_files(
+        request,
+        folder=incoming(shared.settings.data_dir),
+        max_bytes=shared.settings.max_upload_bytes,
+        max_files=shared.settings.max_files_per_upload,
+    )
+    if not files:
+        abort(400, "No photo arrived. Nothing was stored. Choose photos and send them again.")
+    outcomes = service.receive(
+        lend, shared.storage, shared.settings, user_id=current_user().id, uploads=files
+    )
+    taken = [each for each in outcomes if isinstance(each, Received)]
+    refused = [each for each in outcomes if isinstance(each, Refusal)]
+    if wants_json():
+        images = [facts(each.image) | {"duplicate": each.duplicate} for each in taken]
+        errors = [
+            {"filename": each.filename, "code": each.code, "message": each.message}
+            for each in refused
+        ]
+        return jsonify(images=images, errors=errors), 201 if taken else 422
+    if refused:
+        names = [each.image.original_filename for each in taken]
+        return _upload_page(accepted=names, refused=refused), 422
+    return redirect(url_for("images.upload"), code=303)
+
+
+def facts(image: Image) -> dict[str, Any]:
+    """An image as pages and scripts see it."""
+    return {
+        "id": image.id,
+        "url": url_for("images.show", id=image.id),
+        "thumbnail_url": url_for("images.show", id=image.id, size="thumb"),
+        "preview_url": url_for("images.show", id=image.id, size="preview"),
+        "original_filename": image.original_filename,
+        "file_size": image.file_size,
+        "sha256": image.sha256,
+        "mime_type": image.mime_type,
+        "width": image.width,
+        "height": image.height,
+        "status": image.status,
+        "rejection": image.rejection,
+        "created_at": image.created_at,
+    }
+
+
+@bp.get("/images/<uuid:id>")
+def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
+    """The bytes as stored, a smaller copy (`size`), or the facts as JSON."""
+    image = service.get(connection(), image_id=id, user_id=current_user().id)
+    release()
+    if wants_json():
+        return jsonify(facts(image))
+    size = request.args.get("size")
+    if size is None:
+        return _bytes(image, key=image.blob_url, mime_type=image.mime_type, etag=image.sha256)
+    if size not in {"thumb", "preview"}:
+        raise NotFound("There is no such size.")
+    if not image.has_preview:
+        return Response(
+            PLACEHOLDER, mimetype="image/svg+xml", headers={"Cache-Control": "no-store"}
+        )
+    key = image_key(image.user_id, image.id, f"{size}.webp")
+    return _bytes(image, key=key, mime_type="image/webp", etag=f"{image.sha256}-{size}")
+
+
+def _bytes(image: Image, *, key: str, mime_type: str, etag: str) -> Response:
+    """A private, cacheable answer that understands ranges and If-None-Match."""
+    storage = state().storage
+    size = storage.size(key)
+    response = Response(
+        wrap_file(request.environ, storage.open(key)), mimetype=mime_type, direct_passthrough=True
+    )
+    response.content_length = size
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    response.headers["Content-Security-Policy"] = IMAGE_CSP
+    if "download" in request.args:
+        response.headers["Content-Disposition"] = attachment(image.original_filename)
+    response.set_etag(etag)
+    response.make_conditional(request, accept_ranges=True, complete_length=size)
+    return response
+
+
+def attachment(name: str) -> str:
+    """A Content-Disposition that names the file in every alphabet (RFC 6266, RFC 8187)."""
+    plain = "".join(
+        letter if letter.isascii() and letter.isprintable() and letter not in '"\\' else "_"
+        for letter in name
+    )
+    options = {"filename": plain}
+    if plain != name:
+        options["filename*"] = f"UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
+    return dump_options_header("attachment", options)
+
+
+@bp.post("/images/<uuid:id>/delete")
+def delete(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """To the trash."""
+    return _set_deleted(id, deleted=True)
+
+
+@bp.post("/images/<uuid:id>/restore")
+def restore(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """Back from the trash."""
+    return _set_deleted(id, deleted=False)
+
+
+def _set_deleted(image_id: UUID, *, deleted: bool) -> ResponseReturnValue:
+    user = current_user()
+    if not queries.set_deleted(connection(), image_id=image_id, user_id=user.id, deleted=deleted):
+        raise NotFound("This picture does not exist.")
+    if wants_json():
+        return jsonify(facts(service.get(connection(), image_id=image_id, user_id=user.id)))
+    return redirect(url_for("images.upload"), code=303)
+
+
+def chosen_ids(*names: str) -> list[list[UUID]]:
+    """The ids of repeated fields of this request, once each, in order; 404 for what is no id."""
+    try:
+        return [
+            [UUID(text) for text in dict.fromkeys(chain(request.values.getlist(name)))]
+            for name in names
+        ]
+    except ValueError:
+        raise NotFound("There is no such photo.") from None

@@ -1,0 +1,219 @@
+"""Signing in and out, and the account page. Without a session only the sign-in page answers."""
+
+from datetime import timedelta
+from typing import cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from flask import (
+    Blueprint,
+    Flask,
+    g,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response as BaseResponse
+
+from i2i import passwords
+from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
+from i2i.models import CurrentUser
+from i2i.queries import batches as batch_queries
+from i2i.queries import sessions as queries
+from i2i.services import sessions as service
+from i2i.services import users
+from i2i.web import words
+from i2i.web.database import connection
+from i2i.web.errors import later, wants_json
+from i2i.web.state import settings
+
+bp = Blueprint("sessions", __name__)
+
+PUBLIC = {"sessions.login", "sessions.logout", "static", "health.live", "health.ready"}
+"""Everything else needs a session; a new route is closed until it is named here."""
+
+COOKIE_AGE = timedelta(days=14)
+
+
+def register(app: Flask) -> None:
+    """Know the user before each request; tell the templates."""
+    app.before_request(require_user)
+    app.context_processor(lambda: {"current_user": g.get("user"), "running": running()})
+
+
+def current_user() -> CurrentUser:
+    """The signed-in user; only in views that are not PUBLIC."""
+    return cast("CurrentUser", g.user)
+
+
+def cookie_name() -> str:
+    """The `__Host-` prefix binds the cookie to this host, but browsers want https for it."""
+    return "__Host-i2i" if request.is_secure else "i2i"
+
+
+def require_user() -> ResponseReturnValue | None:
+    """Let nobody but signed-in users past; runs before any body is read."""
+    if request.endpoint in {"static", "health.live", "health.ready"}:
+        return None
+    token = request.cookies.get(cookie_name())
+    if token:
+        conn = connection()
+        user = queries.current(conn, token_hash=passwords.hash_token(token))
+        if user is not None:
+            g.user = user
+            queries.touch(conn, session_id=user.session_id)
+            return None
+    if request.endpoint in PUBLIC:
+        return None
+    if wants_json():
+        return jsonify(error="Sign in first."), 401
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("sessions.login", next=wanted), code=303)
+
+
+def running() -> dict[str, object] | None:
+    """The newest batch at work, for the bar; nothing on pages that never asked the database."""
+    user = g.get("user")
+    if user is None or "connection" not in g:
+        return None
+    newest = batch_queries.find_newest_working(connection(), user_id=user.id)
+    if newest is None:
+        return None
+    from i2i.web import cards  # noqa: PLC0415 - cards links to pages that link here
+
+    return cards.running(connection(), batch_id=newest.id, user_id=user.id)
+
+
+def own_path(text: str | None) -> str:
+    """The path to go to after signing in, if it is one of ours; else the start page."""
+    start = url_for("images.upload")
+    if not text or not text.startswith("/") or any(ord(letter) < 33 for letter in text):
+        return start
+    parts = urlsplit(text)
+    if parts.scheme or parts.netloc or text.startswith("//") or "\\" in text:
+        return start
+    return text
+
+
+@bp.get("/login")
+def login() -> ResponseReturnValue:
+    """The sign-in page."""
+    if g.get("user"):
+        return redirect(own_path(request.args.get("next")), code=303)
+    return _login_page()
+
+
+@bp.post("/login", endpoint="login")
+def sign_in() -> ResponseReturnValue:
+    """Sign in: 303 to where the user wanted to go, or 401 without saying what was wrong."""
+    target = own_path(request.form.get("next"))
+    try:
+        token = service.sign_in(
+            connection(),
+            settings(),
+            email=request.form.get("email", ""),
+            password=request.form.get("password", ""),
+            ip_address=request.remote_addr or "",
+            user_agent=request.headers.get("User-Agent", ""),
+        )
+    except WrongCredentials as error:
+        return _login_page(str(error), status=401)
+    except TooManyTries as error:
+        wait = words.seconds(error.retry_after)
+        page = _login_page(f"Too many tries. Wait {wait}, then try again.", status=429)
+        return later(page, seconds=error.retry_after)
+    response: BaseResponse = jsonify(url=target) if wants_json() else redirect(target, code=303)
+    response.set_cookie(
+        cookie_name(),
+        token,
+        max_age=COOKIE_AGE,
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+        path="/",
+    )
+    return response
+
+
+def _login_page(error: str | None = None, *, status: int = 200) -> ResponseReturnValue:
+    if wants_json() and error:
+        return jsonify(error=error), status
+    page = render_template(
+        "sessions/login.html",
+        error=error,
+        email=request.form.get("email", ""),
+        next=request.values.get("next", ""),
+    )
+    return page, status
+
+
+@bp.post("/logout")
+def logout() -> ResponseReturnValue:
+    """End this session; the browser is told to forget what it kept of us."""
+    user = g.get("user")
+    if user:
+        queries.delete(connection(), session_id=user.session_id, user_id=user.id)
+    response = make_response(redirect(url_for("sessions.login"), code=303))
+    response.delete_cookie(cookie_name(), path="/", secure=request.is_secure, samesite="Lax")
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return response
+
+
+@bp.get("/account")
+def account() -> ResponseReturnValue:
+    """Password and own sessions."""
+    saved = "Password changed. Other places were signed out." if "saved" in request.args else None
+    return _account_page(saved=saved)
+
+
+@bp.post("/account", endpoint="account")
+def change_password() -> ResponseReturnValue:
+    """Change the password, which needs the current one and ends the user's other sessions."""
+    user = current_user()
+    try:
+        users.change_password(
+            connection(),
+            settings(),
+            user_id=user.id,
+            session_id=user.session_id,
+            current=request.form.get("current_password", ""),
+            password=request.form.get("new_password", ""),
+        )
+    except InvalidFields as error:
+        names = {"current": "current_password", "password": "new_password"}
+        return _account_page(errors=[(names[key], text) for key, text in error.fields.items()]), 422
+    return redirect(url_for("sessions.account", saved=1), code=303)
+
+
+def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | None = None) -> str:
+    user = current_user()
+    rows = queries.list_of_user(connection(), user_id=user.id)
+    return render_template(
+        "sessions/account.html",
+        email=user.email,
+        saved=saved,
+        errors=errors or [],
+        minimum_length=passwords.MINIMUM,
+        sessions=[
+            {
+                "id": row.id,
+                "current": row.id == user.session_id,
+                "created_at": row.created_at,
+                "last_seen_at": row.last_seen_at,
+                "words": words.browser(row.user_agent),
+                "ip": row.ip_address,
+            }
+            for row in rows
+        ],
+    )
+
+
+@bp.post("/account/sessions/<uuid:id>/revoke")
+def revoke(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
+    """Sign one of the user's own browsers out."""
+    queries.delete(connection(), session_id=id, user_id=current_user().id)
+    return redirect(url_for("sessions.account"), code=303)

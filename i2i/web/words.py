@@ -1,0 +1,112 @@
+"""Numbers, times and money in the words of the pages: Jinja's filters and globals."""
+
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from flask import Flask
+
+from i2i.web.state import State
+
+
+def money(amount: Decimal | None) -> str:
+    """As in "$0.04"; four decimals only where two would say nothing; None is "price unknown"."""
+    if amount is None:
+        return "price unknown"
+    cents = amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
+    shown = amount.quantize(Decimal("0.0001")).normalize() if cents != amount else cents
+    if amount >= 1 or cents == amount:
+        return f"${cents:,.2f}"
+    return f"${shown:f}"
+
+
+def clock(moment: datetime) -> str:
+    """As in "14:05"."""
+    return moment.astimezone(UTC).strftime("%H:%M")
+
+
+def day(moment: datetime, *, now: datetime | None = None) -> str:
+    """As in "today 14:05", "yesterday 14:05", "14 Nov" or, in other years, "14 Nov 2025"."""
+    moment = moment.astimezone(UTC)
+    today = (now or datetime.now(UTC)).astimezone(UTC)
+    days = (today.date() - moment.date()).days
+    if days == 0:
+        return f"today {moment:%H:%M}"
+    if days == 1:
+        return f"yesterday {moment:%H:%M}"
+    return f"{moment.day} {moment:%b}" + ("" if moment.year == today.year else f" {moment.year}")
+
+
+def seconds(duration: float) -> str:
+    """As in "38 s", "4 min", "2 h"."""
+    if duration < 90:
+        return f"{max(1, round(duration))} s"
+    if duration < 5400:
+        return f"{round(duration / 60)} min"
+    return f"{round(duration / 3600)} h"
+
+
+def megabytes(size: int) -> str:
+    """As in "3.8 MB", "120 kB"."""
+    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{max(1, round(size / 1000))} kB"
+
+
+def gigabytes(size: int) -> str:
+    """As in "6.2 GB", "0.02 GB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e9:.2f} GB"
+
+
+def thousands(number: int) -> str:
+    """As in "1,284"."""
+    return f"{number:,}"
+
+
+def ordinal(number: int) -> str:
+    """As in "1st", "2nd", "3rd", "4th", "11th"."""
+    ending = (
+        "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
+    return f"{number}{ending}"
+
+
+def plural(number: int, noun: str) -> str:
+    """As in "1 photo", "3 photos"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def browser(user_agent: str) -> str:
+    """As in "Chromium on Linux": enough to recognise one's own places."""
+    names = [
+        ("Edg", "Edge"),
+        ("Firefox", "Firefox"),
+        ("Chrom", "Chrome"),
+        ("Safari", "Safari"),
+        ("curl", "curl"),
+    ]
+    systems = [
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS", "macOS"),
+        ("Linux", "Linux"),
+    ]
+    name = next((name for mark, name in names if mark in user_agent), "A browser")
+    system = next((name for mark, name in systems if mark in user_agent), "")
+    return f"{name} on {system}" if system else name
+
+
+def register(app: Flask) -> None:
+    """Make them known to the templates."""
+    state: State = app.extensions["i2i"]
+    settings = state.settings
+    for function in (money, clock, day, seconds, megabytes, gigabytes, thousands, ordinal):
+        app.add_template_filter(function)
+    shared: dict[str, Any] = {
+        "plural": plural,
+        "practice": settings.practice,
+        "max_upload_mb": settings.max_upload_bytes // 1_000_000,
+        "max_megapixels": settings.max_image_pixels // 1_000_000,
+        "max_files": settings.max_files_per_upload,
+    }
+    app.jinja_env.globals.update(shared)
