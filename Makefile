@@ -1,0 +1,79 @@
+# Two commands matter: `make run` and `make test`. Everything is installed into .venv, nothing else
+# of the system is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := requirements.txt requirements-local.txt
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo )
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test coverage lint fmt lock
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## start i2i on this machine: http://127.0.0.1:8000 (PORT, DATA_DIR, ... as in README.md)
+	@$(BIN)/python -m i2i.cli.run
+
+test: $(VENV)/.test ## run the test suite on a throw-away PostgreSQL
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+coverage: $(VENV)/.test ## run the tests and show which lines they never reach
+	@$(BIN)/python -m coverage run -m pytest -q $(ARGS)
+	@$(BIN)/python -m coverage report --skip-covered --show-missing
+
+lint: $(VENV)/.test ## what CI insists on: style, format, types, layers
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/.test ## repair style and format where a tool can
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: $(VENV)/.test ## write requirements*.txt anew from requirements*.in
+	@test -x $(BIN)/uv || $(BIN)/python -m pip --disable-pip-version-check install -q uv
+	@for name in requirements requirements-local requirements-dev; do \
+	  echo "$$name.txt"; \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --no-header $$name.in -o $$name.txt || exit 1; \
+	done
+
+# The stamps stand for "this lock is installed"; a changed lock is newer than its stamp.
+
+$(VENV)/.run: $(RUNTIME) | $(VENV)/.made
+	@$(call install,$(RUNTIME))
+	@touch $@
+
+$(VENV)/.test: $(RUNTIME) requirements-dev.txt | $(VENV)/.made
+	@$(call install,$(RUNTIME) requirements-dev.txt)
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Python 3.11 or newer is missing. Install it: $(SUDO)apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 run" >&2; exit 1; }
+	@command -v uv >/dev/null || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv module is missing. Install it: $(SUDO)apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV), once."
+	@$(BIN)/python -c '' 2>/dev/null || { \
+	  if command -v uv >/dev/null; then uv venv -q --clear --python "$$(command -v $(PYTHON))" $(VENV); \
+	  else $(PYTHON) -m venv --clear $(VENV); fi; }
+	@touch $@
+
+# uv where there is one (16 times quicker), else pip; both check every hash.
+define install
+echo "Installing $(1)"; \
+if command -v uv >/dev/null; then \
+  uv pip install -q --require-hashes --python $(BIN)/python $(addprefix -r ,$(1)); \
+else \
+  { $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
+  $(BIN)/python -m pip --disable-pip-version-check --no-input install -q --require-hashes $(addprefix -r ,$(1)); \
+fi
+endef

@@ -1,0 +1,50 @@
+"""How gunicorn serves i2i; read automatically from the checkout, options on its command line win.
+
+One small machine: two processes of four threads. The pool of connections opens in each process
+after the fork, and holds as many connections as there are threads.
+"""
+
+import os
+from pathlib import Path
+
+from i2i import embedded
+from i2i.config import Settings
+from i2i.errors import DatabaseUnavailable
+
+bind = "127.0.0.1:8000"
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
+threads = 4
+
+# The application is imported once, before the fork: a wrong setting ends the program with its one
+# line. Without it every worker would fail and be started again without end.
+preload_app = True
+
+# A worker process that is stuck for a minute is replaced. Reading an upload does not count: threads
+# do that. A stop lets requests in hand finish.
+timeout = 60
+graceful_timeout = 25
+keepalive = 5
+
+# Processes are renewed now and then, never all at once, so that no leak can grow for ever.
+max_requests = 5000
+max_requests_jitter = 1000
+
+# Only TRUSTED_PROXIES decides whose X-Forwarded headers count (in the application).
+forwarded_allow_ips = ""
+
+# The proxy in front keeps the access log; LOG_LEVEL also rules gunicorn's own lines on stderr.
+accesslog = None
+loglevel = (os.environ.get("LOG_LEVEL") or "info").lower()
+
+# Two instances of one user would otherwise share a control socket in the home folder.
+control_socket_disable = True
+
+if Path("/dev/shm").is_dir():  # noqa: S108 - a heartbeat file must not wait for a disk
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+
+# Here, because the hook `on_starting` runs after the application has been imported.
+try:
+    embedded.with_database(Settings.from_env(os.environ))
+except DatabaseUnavailable as error:
+    raise SystemExit(f"i2i: {error}") from None

@@ -1,0 +1,156 @@
+"""Settings: a wrong value ends the program in one line that names the variable, never the value."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from i2i.config import ROOT, Settings
+
+GIVEN = {"SECRET_KEY": "0123456789abcdef0123456789abcdef"}
+
+
+def read(**environ):
+    return Settings.from_env(GIVEN | environ)
+
+
+def test_defaults_hold_without_anything_but_a_secret():
+    settings = read()
+    assert settings.data_dir == Path("var").absolute()
+    assert settings.blob_url == f"file://{Path('var').absolute()}/blobs"
+    assert settings.postgres_url is None
+    assert settings.postgres_url_direct is None
+    assert settings.fal_media_hosts == ("*.fal.media", "storage.googleapis.com")
+    assert settings.decoders >= 1
+    assert not settings.practice
+    assert not settings.fal_configured
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POSTGRES_URL", "mysql://db/i2i"),
+        ("POSTGRES_URL", "host=db dbname=i2i"),
+        ("POSTGRES_URL_NON_POOLING", "http://db"),
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY_FILE", "/nowhere/at/all"),
+        ("FAL_KEY_FILE", "/nowhere/at/all"),
+        ("FAL_QUEUE_URL", "queue.fal.run"),
+        ("FAL_QUEUE_URL", "http://queue.fal.run"),
+        ("FAL_QUEUE_URL", "http://[::1"),
+        ("FAL_REST_URL", "https://rest.fal.ai:port"),
+        ("FAL_PLATFORM_URL", "ftp://api.fal.ai"),
+        ("FAL_MEDIA_HOSTS", "*.fal.media,http://a/b"),
+        ("FAL_MEDIA_HOSTS", "http://127.0.0.1:8001"),
+        ("BLOB_URL", "/srv/blobs"),
+        ("BLOB_URL", "file://relative"),
+        ("BLOB_URL", "s3:///prefix"),
+        ("PUBLIC_URL", "http://i2i.example.com"),
+        ("TRUSTED_PROXIES", "yes"),
+        ("MAX_UPLOAD_MB", "0"),
+        ("MAX_UPLOAD_MB", "-5"),
+        ("MAX_UPLOAD_MB", "2.5"),
+        ("MAX_IMAGE_PIXELS", "5____0"),
+        ("MAX_IMAGE_PIXELS", "50_000_000_"),
+        ("MAX_IMAGE_PIXELS", "9" * 5000),
+        ("MAX_IMAGE_PIXELS", "٥٠٠٠٠"),
+        ("WORKER_THREADS", "65"),
+        ("WORKER_POLL_SECONDS", "inf"),
+        ("WORKER_POLL_SECONDS", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_wrong_value_ends_the_program_in_one_line(name, value):
+    with pytest.raises(SystemExit) as caught:
+        read(**{name: value})
+    line = caught.value.code
+    assert line.startswith(f"i2i: {name} ")
+    assert "\n" not in line
+    assert len(line) < 200
+    if len(value) > 5:
+        assert value not in line
+
+
+def test_values_are_read_in_their_units():
+    settings = read(
+        MAX_UPLOAD_MB="30",
+        STORAGE_QUOTA_MB=" 5_000 ",
+        MAX_IMAGE_PIXELS="40_000_000",
+        WORKER_POLL_SECONDS="0.5",
+        TRUSTED_HOSTS="a.example.com, b.example.com",
+        MAX_IN_FLIGHT_PER_USER="",
+        LOG_LEVEL="INFO",
+    )
+    assert settings.max_upload_bytes == 30_000_000
+    assert settings.storage_quota_bytes == 5_000_000_000
+    assert settings.max_image_pixels == 40_000_000
+    assert settings.worker_poll_seconds == 0.5
+    assert settings.trusted_hosts == ("a.example.com", "b.example.com")
+    assert settings.max_in_flight_per_user is None
+    assert settings.log_level == "info"
+
+
+def test_a_missing_secret_is_told_in_one_line(tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        Settings.from_env({"DATA_DIR": str(tmp_path)})
+    assert caught.value.code.startswith("i2i: SECRET_KEY is not set")
+
+
+def test_secrets_come_from_files_too(tmp_path):
+    (tmp_path / "secret_key").write_text("kept-by-make-run-0123456789\n")
+    (tmp_path / "fal").write_text("key:value\n")
+    settings = Settings.from_env({"DATA_DIR": str(tmp_path), "FAL_KEY_FILE": f"{tmp_path}/fal"})
+    assert settings.secret_key == "kept-by-make-run-0123456789"
+    assert settings.fal_key == "key:value"
+    assert settings.fal_configured
+
+
+def test_a_file_that_holds_no_text_is_told_in_one_line(tmp_path):
+    (tmp_path / "key").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SystemExit, match="FAL_KEY_FILE"):
+        read(FAL_KEY_FILE=str(tmp_path / "key"))
+
+
+def test_secrets_are_not_in_the_representation():
+    shown = repr(
+        read(
+            FAL_KEY="fal-secret",
+            POSTGRES_URL="postgresql://u:db-secret@h/d",
+            METRICS_TOKEN="m-secret",
+        )
+    )
+    assert "secret" not in re.sub(r"secret_key|_secret", "", shown)
+    assert GIVEN["SECRET_KEY"] not in shown
+
+
+def test_a_pooler_switches_prepared_statements_off():
+    one = read(POSTGRES_URL="postgresql://server/i2i")
+    assert one.postgres_url_direct == "postgresql://server/i2i"
+    assert one.prepare_threshold == 5
+    two = read(
+        POSTGRES_URL="postgresql://pooler/i2i", POSTGRES_URL_NON_POOLING="postgresql://server/i2i"
+    )
+    assert two.prepare_threshold is None
+
+
+def test_a_url_of_several_hosts_is_libpqs_business():
+    url = "postgresql://u@one:5432,two:5433/i2i?target_session_attrs=read-write"
+    assert read(POSTGRES_URL=url).postgres_url == url
+
+
+def test_a_queue_on_this_machine_is_practice():
+    settings = read(FAL_QUEUE_URL="http://127.0.0.1:8001/", FAL_MEDIA_HOSTS="http://127.0.0.1:8001")
+    assert settings.fal_queue_url == "http://127.0.0.1:8001"
+    assert settings.practice
+    assert settings.fal_configured
+
+
+def test_the_example_lists_every_variable_and_holds():
+    text = (ROOT / ".env.example").read_text()
+    listed = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    source = (ROOT / "i2i" / "config.py").read_text()
+    known = set(re.findall(r'(?:read|secret)\(\s*"([A-Z_]+)"', source)) | {"DATA_DIR"}
+    assert known <= set(listed)
+    assert set(listed) - known == {"PORT", "PRACTICE_PORT", "PRACTICE_SECONDS"}
+    Settings.from_env(listed | GIVEN)
