@@ -1,0 +1,64 @@
+"""Chromium as Debian ships it; without one the journeys are skipped, which .ci/run does not accept."""
+
+import shutil
+
+import house as houses
+import pytest
+from house import House
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    if CHROMIUM is None:
+        reason = "no Chromium is installed: apt-get install chromium"
+        for item in items:
+            if "browser" in item.path.parts:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": QUIET}
+
+
+@pytest.fixture(scope="module")
+def house(copies, tmp_path_factory):
+    """One running i2i for the journeys of a module, with two users."""
+    running = House(database=copies(), folder=tmp_path_factory.mktemp("house")).open()
+    running.make_user(houses.EMAIL)
+    running.make_user(houses.OTHER)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def open_page(house, browser):
+    """Opens a page of its own context; what a browser would complain about fails the test."""
+    contexts, complaints = [], []
+
+    def open_(**options):
+        context = browser.new_context(base_url=house.url, **options)
+        context.set_default_timeout(houses.PATIENCE * 1000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(message.text)
+                if message.type == "error" and "status of" not in message.text
+                else None
+            ),
+        )
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert complaints == []
