@@ -330,9 +330,7 @@ def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
             "id": batch.id,
             "title": cards.headline(rows, workflow=definition.name),
             "created_at": batch.created_at,
-            "settings_words": ", ".join(
-                words.lower() if words.istitle() else words for _, words in settings_rows[:4]
-            ),
+            "settings_words": ", ".join(_in_short(*row) for row in settings_rows[:4]),
             "status_sentence": cards.status_sentence(
                 rows,
                 usual=usual.get(batch.workflow_name, definition.usual_seconds),
@@ -351,6 +349,13 @@ def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
         "version": version,
         "cards": shown,
     }
+
+
+def _in_short(label: str, words: str) -> str:
+    """A setting in one breath: "studio white", but "style strength 75"."""
+    if words[:1].isdigit() and ":" not in words:
+        return f"{label.lower()} {words.partition(',')[0]}"
+    return words.lower()
 
 
 def _actions(batch: Batch, *, count: Mapping[str, int]) -> list[tuple[str, cards.Action]]:
@@ -374,8 +379,8 @@ def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
     release = url_for("batches.release", id=batch.id)
     cancel = url_for("batches.cancel", id=batch.id)
     return {
-        "sentence": f"Look at the {plural(len(made), 'picture')} at full size. The other {len(held)} "
-        f"will be made with exactly these settings{cost}.",
+        "sentence": f"Look at the {plural(len(made), 'picture')} at full size. "
+        f"The other {len(held)} will be made with exactly these settings{cost}.",
         "actions": [
             ("filled", (f"Make the other {len(held)}", "post", release, {})),
             ("text", (f"Cancel the other {len(held)}", "post", cancel, {})),

@@ -66,6 +66,7 @@ def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | Non
     return render_template(
         "images/upload.html",
         images=[facts(image) for image in shown],
+        chosen=chosen_ids("image")[0],
         accepted=accepted,
         refused=refused or [],
         older_url=older and url_for("images.upload", after=older),
@@ -93,7 +94,7 @@ def create() -> ResponseReturnValue:
     taken = [each for each in outcomes if isinstance(each, Received)]
     refused = [each for each in outcomes if isinstance(each, Refusal)]
     if wants_json():
-        images = [facts(each.image) | {"duplicate": each.duplicate} for each in taken]
+        images = [as_json(each.image) | {"duplicate": each.duplicate} for each in taken]
         errors = [
             {"filename": each.filename, "code": each.code, "message": each.message}
             for each in refused
@@ -124,13 +125,18 @@ def facts(image: Image) -> dict[str, Any]:
     }
 
 
+def as_json(image: Image) -> dict[str, Any]:
+    """The same for scripts: times as ISO 8601."""
+    return facts(image) | {"created_at": image.created_at.isoformat()}
+
+
 @bp.get("/images/<uuid:id>")
 def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     """The bytes as stored, a smaller copy (`size`), or the facts as JSON."""
     image = service.get(connection(), image_id=id, user_id=current_user().id)
     release()
     if wants_json():
-        return jsonify(facts(image))
+        return jsonify(as_json(image))
     size = request.args.get("size")
     if size is None:
         return _bytes(image, key=image.blob_url, mime_type=image.mime_type, etag=image.sha256)
@@ -190,7 +196,7 @@ def _set_deleted(image_id: UUID, *, deleted: bool) -> ResponseReturnValue:
     if not queries.set_deleted(connection(), image_id=image_id, user_id=user.id, deleted=deleted):
         raise NotFound("This picture does not exist.")
     if wants_json():
-        return jsonify(facts(service.get(connection(), image_id=image_id, user_id=user.id)))
+        return jsonify(as_json(service.get(connection(), image_id=image_id, user_id=user.id)))
     return redirect(url_for("images.upload"), code=303)
 
 

@@ -33,7 +33,14 @@ from i2i.web.state import settings
 
 bp = Blueprint("sessions", __name__)
 
-PUBLIC = {"sessions.login", "sessions.logout", "static", "health.live", "health.ready"}
+PUBLIC = {
+    "sessions.login",
+    "sessions.sign_in",
+    "sessions.logout",
+    "static",
+    "health.live",
+    "health.ready",
+}
 """Everything else needs a session; a new route is closed until it is named here."""
 
 COOKIE_AGE = timedelta(days=14)
@@ -76,9 +83,16 @@ def require_user() -> ResponseReturnValue | None:
 
 
 def running() -> dict[str, object] | None:
-    """The newest batch at work, for the bar; nothing on pages that never asked the database."""
+    """The newest batch at work, for the bar.
+
+    None on a batch's own page, which counts by itself, and where the database was not asked.
+    """
     user = g.get("user")
-    if user is None or "connection" not in g:
+    if (
+        user is None
+        or "connection" not in g
+        or request.endpoint in {"batches.show", "batches.live"}
+    ):
         return None
     newest = batch_queries.find_newest_working(connection(), user_id=user.id)
     if newest is None:
@@ -107,7 +121,7 @@ def login() -> ResponseReturnValue:
     return _login_page()
 
 
-@bp.post("/login", endpoint="login")
+@bp.post("/login")
 def sign_in() -> ResponseReturnValue:
     """Sign in: 303 to where the user wanted to go, or 401 without saying what was wrong."""
     target = own_path(request.form.get("next"))
@@ -170,7 +184,7 @@ def account() -> ResponseReturnValue:
     return _account_page(saved=saved)
 
 
-@bp.post("/account", endpoint="account")
+@bp.post("/account")
 def change_password() -> ResponseReturnValue:
     """Change the password, which needs the current one and ends the user's other sessions."""
     user = current_user()
@@ -199,14 +213,14 @@ def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | N
         errors=errors or [],
         minimum_length=passwords.MINIMUM,
         sessions=[
-            {
-                "id": row.id,
-                "current": row.id == user.session_id,
-                "created_at": row.created_at,
-                "last_seen_at": row.last_seen_at,
-                "words": words.browser(row.user_agent),
-                "ip": row.ip_address,
-            }
+            (
+                row.id,
+                row.id == user.session_id,
+                row.created_at,
+                row.last_seen_at,
+                words.browser(row.user_agent),
+                row.ip_address,
+            )
             for row in rows
         ],
     )

@@ -52,8 +52,10 @@ def megabytes(size: int) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """As in "6.2 GB", "0.02 GB"."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e9:.2f} GB"
+    """As in "6.2 GB", "20 GB"; less than a tenth of one is given in megabytes."""
+    return (
+        f"{size / 1e9:,.1f} GB".replace(".0 GB", " GB") if size >= 100_000_000 else megabytes(size)
+    )
 
 
 def thousands(number: int) -> str:
