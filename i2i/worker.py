@@ -40,7 +40,7 @@ from i2i.errors import (
 from i2i.forms import Definition
 from i2i.gateways.fal import Fal, Status, boottime, request_urls
 from i2i.gateways.storage import Storage, image_key, incoming, sweep
-from i2i.models import FalTask, Image, JobStatus, PrepareTask
+from i2i.models import FalTask, Image, Job, JobStatus, PrepareTask
 from i2i.queries import images, jobs, submissions, workflows
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
@@ -152,6 +152,24 @@ class Worker:
                 step()
             done += len(steps)
         return done
+
+    def look_now(self, job: Job) -> bool:
+        """Search fal's list for an unknown job at once; False: another worker is just doing it."""
+        with self._pool.connection() as conn:
+            # Long overdue, hence the first to be claimed; a step in hand loses by the fence.
+            jobs.postpone(
+                conn,
+                job_id=job.id,
+                fence=job.fence,
+                delay_seconds=-365 * LATE_SECONDS,
+                attention=job.attention,
+            )
+            tasks = jobs.claim_fal(
+                conn, status=JobStatus.UNKNOWN, page_size=1, lease_seconds=LEASE_SECONDS
+            )
+        for task in tasks:
+            self._step(self._look, task, on_error=self._look_broke)()
+        return any(task.id == job.id for task in tasks)
 
     def _dispatch(self, threads: ThreadPoolExecutor) -> bool:
         """Hand out as many steps as there are free threads; True: look again at once."""
@@ -322,6 +340,7 @@ class Worker:
                 self._storage.local_path(image.blob_url) as source,
             ):
                 with self._decoding(lease):
+                    lease.renew(DECODE_LEASE_SECONDS)
                     rendered = imaging.render(
                         source,
                         directory=folder,
@@ -400,7 +419,7 @@ class Worker:
     def _keep_waiting(self, task: FalTask, status: Status) -> None:
         with self._pool.connection() as conn:
             late = task.waited_seconds - self._definition(conn, task).deadline_seconds
-            if late > GRACE_SECONDS:
+            if late > 0 and _asked_for(task) > GRACE_SECONDS:
                 job_service.fail(
                     conn,
                     task=task,
@@ -659,6 +678,14 @@ def _described(
             raise FalTemporary(f"not a picture: {error}", error_type="not_a_picture") from error
         return kind or "application/octet-stream", None
     return header.mime_type, (header.width, header.height)
+
+
+def _asked_for(task: FalTask) -> float:
+    """Seconds since fal was first asked to stop, 0 when it was not."""
+    if task.cancel_requested_at is None:
+        return 0.0
+    now = task.sent_at + timedelta(seconds=task.waited_seconds)
+    return (now - task.cancel_requested_at).total_seconds()
 
 
 def _result_name(original: Image | None, *, task: FalTask, suffix: str) -> str:

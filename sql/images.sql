@@ -109,9 +109,9 @@ SET status = 'rejected', rejection = %(rejection)s, lease_until = NULL
 WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
 
 -- name: postpone_preparing :exec
+-- This machine is in trouble, not the photo, so it does not count as a crash.
 UPDATE images
-SET lease_until = NULL, crashes = crashes + 1,
-    run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
+SET lease_until = NULL, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
 
 -- name: set_deleted :exec

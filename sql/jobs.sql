@@ -240,11 +240,13 @@ SET lease_until = now() + make_interval(secs => %(lease_seconds)s::float8)
 WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting' AND cancel_requested_at IS NULL;
 
 -- name: return_to_pending :exec
--- Provably not accepted: wait, then try again with a new submission.
+-- Provably not accepted: wait, then try again with a new submission. Without a fence where the
+-- caller has just closed the job's live submission: then only the state counts.
 UPDATE processing_jobs
 SET status = 'pending', lease_until = NULL, fal_job_id = NULL, attention = %(attention)s,
     crashes = %(crashes)s, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
-WHERE id = %(job_id)s AND fence = %(fence)s AND status IN ('submitting', 'unknown');
+WHERE id = %(job_id)s AND (%(fence)s::integer IS NULL OR fence = %(fence)s)
+  AND status IN ('submitting', 'unknown');
 
 -- name: accept :exec
 -- Guarded by state, not by fence: the answer of a POST is always saved.
@@ -288,17 +290,19 @@ SET status = 'completed', result_image_id = %(result_image_id)s, lease_until = N
 WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'storing';
 
 -- name: fail :exec
+-- Without a fence where the caller has just closed the job's live submission.
 UPDATE processing_jobs
 SET status = 'failed', error_code = %(error_code)s, error_message = %(error_message)s,
     lease_until = NULL, attention = NULL, queue_position = NULL, completed_at = now()
-WHERE id = %(job_id)s AND fence = %(fence)s
+WHERE id = %(job_id)s AND (%(fence)s::integer IS NULL OR fence = %(fence)s)
   AND status IN ('submitting', 'processing', 'storing', 'unknown');
 
 -- name: fail_of_image :exec
--- Waiting pictures whose photo or reference turned out not to be readable.
+-- Waiting pictures, held ones too, whose photo or reference turned out not to be readable.
 UPDATE processing_jobs AS job
-SET status = 'failed', error_code = %(error_code)s, error_message = %(error_message)s, completed_at = now()
-WHERE job.status = 'pending'
+SET status = 'failed', error_code = %(error_code)s, error_message = %(error_message)s,
+    attention = NULL, completed_at = now()
+WHERE job.status IN ('held', 'pending')
   AND (job.original_image_id = %(image_id)s OR EXISTS (
       SELECT FROM batch_references AS reference
       WHERE reference.batch_id = job.batch_id AND reference.image_id = %(image_id)s));

@@ -67,10 +67,16 @@ SET state = 'rejected', http_status = %(http_status)s, error_type = %(error_type
 WHERE token = %(token)s AND state IN ('sent', 'unknown');
 
 -- name: abandon :exec
--- Never left, or is proven never to have arrived: free.
+-- Never left: free. A request that may have left is never abandoned here, whoever asks.
 UPDATE submissions
 SET state = 'abandoned', detail = %(detail)s, ended_at = now()
-WHERE token = %(token)s AND state IN ('intent', 'unknown');
+WHERE token = %(token)s AND state = 'intent';
+
+-- name: prove_absent :exec
+-- Left, and is proven never to have arrived: free.
+UPDATE submissions
+SET state = 'abandoned', detail = %(detail)s, ended_at = now()
+WHERE token = %(token)s AND state = 'unknown';
 
 -- name: lose_answer :exec
 UPDATE submissions

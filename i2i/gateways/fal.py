@@ -114,6 +114,16 @@ class Listed:
     payload: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """An endpoint as fal's platform lists it; the price is None where it names none."""
+
+    status: str | None
+    unit_price: Decimal | None
+    unit: str | None
+    currency: str
+
+
 class Fal(Protocol):
     """What the worker needs of fal; `HttpFal` is the real one."""
 
@@ -442,6 +452,12 @@ def _units(text: str | None) -> Decimal | None:
     except InvalidOperation:
         return None
     return units if units.is_finite() and units >= 0 else None
+
+
+def _items(fields: Mapping[str, object], name: str) -> list[dict[str, object]]:
+    """The objects of a list in an answer; what is no object is skipped."""
+    found = fields.get(name)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _listed_of(item: object) -> Listed:
@@ -898,6 +914,39 @@ class HttpFal:
         # http.client would otherwise dial again by itself when the socket has gone.
         connection.auto_open = 0
         return connection
+
+    def offer(self, endpoint: str) -> Offer | None:
+        """What fal's platform says of an endpoint now (GET /v1/models); None: it knows none.
+
+        FalAccount or FalTemporary when it does not answer.
+        """
+        models = self._platform("/v1/models", endpoint)
+        found = [item for item in _items(models, "models") if item.get("endpoint_id") == endpoint]
+        if not found:
+            return None
+        metadata = found[0].get("metadata")
+        prices = _items(self._platform("/v1/models/pricing", endpoint), "prices")
+        price = next((item for item in prices if item.get("endpoint_id") == endpoint), {})
+        unit_price = price.get("unit_price")
+        return Offer(
+            status=_text(metadata.get("status")) if isinstance(metadata, dict) else None,
+            unit_price=None if unit_price is None else _units(str(unit_price)),
+            unit=_text(price.get("unit")),
+            currency=_text(price.get("currency")) or "USD",
+        )
+
+    def _platform(self, path: str, endpoint: str) -> dict[str, object]:
+        """One read of the platform API about an endpoint; empty when it knows nothing of it."""
+        url = f"{self._settings.fal_platform_url}{path}?{urlencode({'endpoint_id': endpoint})}"
+        try:
+            answer = self._request("GET", url, seconds=self._read_seconds)
+        except _NoAnswerError as error:
+            raise error.become(FalTemporary) from error
+        if answer.status in {404, 410}:
+            return {}
+        if not answer.succeeded:
+            raise _error_of(answer, _read_kind(answer.status))
+        return answer.fields() or {}
 
 
 @cache

@@ -198,7 +198,7 @@ def return_to_pending(
     conn: Connection[Any],
     *,
     job_id: UUID,
-    fence: int,
+    fence: int | None,
     crashes: int,
     delay_seconds: float,
     attention: str | None = None,
@@ -281,7 +281,7 @@ def complete(
 
 
 def fail(
-    conn: Connection[Any], *, job_id: UUID, fence: int, error_code: str, error_message: str
+    conn: Connection[Any], *, job_id: UUID, fence: int | None, error_code: str, error_message: str
 ) -> int:
     return SQL["fail"].execute(
         conn, job_id=job_id, fence=fence, error_code=error_code, error_message=error_message

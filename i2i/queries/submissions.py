@@ -104,6 +104,10 @@ def abandon(conn: Connection[Any], *, token: str, detail: str) -> int:
     return SQL["abandon"].execute(conn, token=token, detail=detail)
 
 
+def prove_absent(conn: Connection[Any], *, token: str, detail: str) -> int:
+    return SQL["prove_absent"].execute(conn, token=token, detail=detail)
+
+
 def lose_answer(conn: Connection[Any], *, token: str, http_status: int | None, detail: str) -> int:
     return SQL["lose_answer"].execute(conn, token=token, http_status=http_status, detail=detail)
 

@@ -27,6 +27,9 @@ from i2i.services import Connect
 MOST_CRASHES = 3
 """Crashes of a worker in a row on one photo after which the photo is to blame."""
 
+TROUBLE_SECONDS = 30.0
+"""How long a photo waits when this machine could not decode or store it."""
+
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 CODES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WebP"}
@@ -201,7 +204,7 @@ def prepare(connect: Connect, storage: Storage, settings: Settings, *, task: Pre
     except (ImagingFailed, StorageError, NotFound):
         with connect() as conn:
             images.postpone_preparing(
-                conn, image_id=task.id, fence=task.fence, delay_seconds=2.0 ** (task.crashes + 1)
+                conn, image_id=task.id, fence=task.fence, delay_seconds=TROUBLE_SECONDS
             )
         raise
     else:

@@ -149,44 +149,46 @@ def give_back(
     *,
     task: SendTask,
     token: str,
-    error: FalError | None,
+    error: FalError,
     delay_seconds: float,
     attention: str | None = None,
 ) -> None:
-    """The request provably was not accepted: close its submission and let the job wait again."""
+    """The request provably was not accepted: close its submission and let the job wait again.
+
+    Keyed by the token, as every answer: also when the job counts as `unknown` meanwhile.
+    """
     with conn.transaction():
-        detail = error.detail if error else "not sent"
-        if not submissions.abandon(conn, token=token, detail=detail):
-            submissions.reject(
+        if _close(conn, token=token, error=error):
+            jobs.return_to_pending(
                 conn,
-                token=token,
-                http_status=error.http_status if error else None,
-                error_type=error.error_type if error else None,
-                detail=detail,
+                job_id=task.id,
+                fence=None,
+                crashes=0,
+                delay_seconds=delay_seconds,
+                attention=attention,
             )
-        jobs.return_to_pending(
-            conn,
-            job_id=task.id,
-            fence=task.fence,
-            crashes=0,
-            delay_seconds=delay_seconds,
-            attention=attention,
-        )
 
 
-def refuse(conn: Connection[Any], *, task: SendTask, token: str, error: FalError) -> None:
-    """Fal said no before accepting: the job has failed and cost nothing."""
-    code, sentence = explain(error)
-    with conn.transaction():
-        if not submissions.reject(
+def _close(conn: Connection[Any], *, token: str, error: FalError) -> bool:
+    """End a submission that cost nothing; False when it has ended, or was accepted."""
+    return bool(
+        submissions.abandon(conn, token=token, detail=error.detail)
+        or submissions.reject(
             conn,
             token=token,
             http_status=error.http_status,
             error_type=error.error_type,
             detail=error.detail,
-        ):
-            submissions.abandon(conn, token=token, detail=error.detail)
-        jobs.fail(conn, job_id=task.id, fence=task.fence, error_code=code, error_message=sentence)
+        )
+    )
+
+
+def refuse(conn: Connection[Any], *, task: SendTask, token: str, error: FalError) -> None:
+    """Fal said no before accepting: the job has failed and cost nothing. Keyed by the token."""
+    code, sentence = explain(error)
+    with conn.transaction():
+        if _close(conn, token=token, error=error):
+            jobs.fail(conn, job_id=task.id, fence=None, error_code=code, error_message=sentence)
 
 
 def lose_answer(conn: Connection[Any], *, task: SendTask, token: str, error: FalUnclear) -> None:
@@ -319,7 +321,9 @@ def prove_absent(conn: Connection[Any], *, task: FalTask) -> None:
         if jobs.return_to_pending(
             conn, job_id=task.id, fence=task.fence, crashes=0, delay_seconds=0
         ):
-            submissions.abandon(conn, token=task.token, detail="proven absent from fal's list")
+            submissions.prove_absent(
+                conn, token=task.token, detail="proven absent from fal's list"
+            )
 
 
 def complete(

@@ -1,0 +1,166 @@
+"""`flask users`: accounts are made and ended by an operator."""
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+from psycopg import Connection
+
+from i2i import passwords
+from i2i.cli.console import (
+    Group,
+    as_json,
+    confirm,
+    connection,
+    print_json,
+    print_table,
+    say,
+    settings,
+)
+from i2i.errors import Refused
+from i2i.gateways.storage import make_storage
+from i2i.models import Role, User
+from i2i.queries import users as queries
+from i2i.services import users
+
+group = Group("users", help="Accounts: who may sign in.")
+
+password_stdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input."
+)
+
+
+@group.command()
+@click.argument("email")
+@click.option("--admin", is_flag=True, help="May see the admin pages.")
+@click.option("--no-whitelist", is_flag=True, help="May not sign in yet.")
+@password_stdin
+def create(email: str, *, admin: bool, no_whitelist: bool, password_stdin: bool) -> None:
+    """Make an account; prints a password unless one is given."""
+    password = read_password() if password_stdin else passwords.make_password()
+    with connection() as conn:
+        user = users.create(
+            conn,
+            settings(),
+            email=email,
+            password=password,
+            role=Role.ADMIN if admin else Role.USER,
+            is_whitelisted=not no_whitelist,
+        )
+    say(f"Created {user.email}{'' if user.is_whitelisted else ', who may not sign in yet'}.")
+    if not password_stdin:
+        say(f"Password, shown only now: {password}")
+
+
+def read_password() -> str:
+    """All of standard input without its last line break."""
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError:
+        raise Refused("The password on standard input is not UTF-8 text.") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+@group.command("list")
+@as_json
+def list_(*, json_: bool) -> None:
+    """Show all accounts and what they have used."""
+    with connection() as conn:
+        found = [describe(conn, user) for user in queries.list_all(conn)]
+    if json_:
+        print_json(found)
+        return
+    print_table(
+        ["EMAIL", "ROLE", "WHITELISTED", "CREATED", "UPLOADS", "PICTURES", "MB", "CHARGED"],
+        [
+            (
+                each["email"],
+                each["role"],
+                each["is_whitelisted"],
+                each["created_at"],
+                each["uploads"],
+                each["pictures"],
+                round(each["stored_bytes"] / 1e6),
+                f"${each['charged']:.2f}",
+            )
+            for each in found
+        ],
+    )
+
+
+def describe(conn: Connection[Any], user: User) -> dict[str, Any]:
+    """One object of `list --json`. `is_active` is the whitelist; `charged` is in US dollars."""
+    return {
+        "id": user.id,
+        "email": user.email,
+        "role": user.role,
+        "is_active": user.is_whitelisted,
+        "is_whitelisted": user.is_whitelisted,
+        "created_at": user.created_at,
+        "updated_at": user.updated_at,
+        **asdict(queries.statistics(conn, user_id=user.id)),
+    }
+
+
+@group.command()
+@click.argument("email")
+def whitelist(email: str) -> None:
+    """Let a user sign in."""
+    with connection() as conn:
+        user = users.set_whitelisted(conn, email=email, is_whitelisted=True)
+    say(f"{user.email} may sign in.")
+
+
+@group.command()
+@click.argument("email")
+def unwhitelist(email: str) -> None:
+    """Sign a user out and cancel what was not sent; what fal has runs on and is kept."""
+    with connection() as conn:
+        user = users.set_whitelisted(conn, email=email, is_whitelisted=False)
+    say(f"{user.email} is signed out and may not sign in; waiting pictures were cancelled.")
+
+
+@group.command("set-password")
+@click.argument("email")
+@password_stdin
+def set_password(email: str, *, password_stdin: bool) -> None:
+    """Set a new password and end all sessions; prints one unless it is given."""
+    password = read_password() if password_stdin else passwords.make_password()
+    with connection() as conn:
+        user = users.get(conn, email=email)
+        users.set_password(conn, settings(), user_id=user.id, password=password)
+    say(f"{user.email} has a new password and is signed out everywhere.")
+    if not password_stdin:
+        say(f"Password, shown only now: {password}")
+
+
+@group.command("set-role")
+@click.argument("email")
+@click.argument("role", type=click.Choice([role.value for role in Role]))
+def set_role(email: str, role: str) -> None:
+    """Make a user an admin, or no longer."""
+    with connection() as conn:
+        user = users.get(conn, email=email)
+        queries.set_role(conn, user_id=user.id, role=role)
+    say(f"{user.email} has the role {role}.")
+
+
+@group.command()
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(email: str, *, yes: bool) -> None:
+    """Remove an account with its photos and pictures; the ledger of costs stays."""
+    storage = make_storage(settings().blob_url, data_dir=settings().data_dir)
+    with connection() as conn:
+        user = users.get(conn, email=email)
+        has = queries.statistics(conn, user_id=user.id)
+        confirm(
+            f"Delete {user.email} with {has.uploads} photos and {has.pictures} pictures for good?",
+            yes=yes,
+        )
+        users.delete(conn, email=user.email)
+    # Rows first: bytes without a row are found by a sweep, a row without bytes is a broken page.
+    for key in list(storage.keys(f"users/{user.id}/")):
+        storage.delete(key)
+    say(f"Deleted {user.email}. The ledger keeps what was sent and charged.")
