@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage lint fmt lock
+.PHONY: help run test coverage bench screenshot lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ test: $(VENV)/.test ## run the test suite on a throw-away PostgreSQL
 coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 	@$(BIN)/python -m coverage run -m pytest -q $(ARGS)
 	@$(BIN)/python -m coverage report --skip-covered --show-missing
+
+bench: $(VENV)/.test ## measure what people and workers wait for
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
+
+screenshot: $(VENV)/.test ## take docs/screenshot.png anew from the running application
+	@PYTHONPATH=.:tests:tests/browser $(BIN)/python tests/browser/screenshot.py
 
 lint: $(VENV)/.test ## what CI insists on: style, format, types, layers
 	@$(BIN)/ruff check

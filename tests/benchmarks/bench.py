@@ -1,0 +1,150 @@
+"""`make bench`: how long the things take that people and workers wait for. Prints, never fails.
+
+Medians on a throw-away PostgreSQL; compare ratios rather than figures of different machines.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import factories
+import pictures
+import psycopg
+
+from i2i import embedded, forms, imaging, passwords
+from i2i.app import create_app
+from i2i.config import Settings
+from i2i.queries import jobs
+from i2i.services import jobs as job_service
+from i2i.services import workflows
+
+BACKLOG = 10_000
+
+
+def measure(what, bound, work, *, times=15):
+    """Print the median of `times` runs beside the bound that the design names."""
+    seconds = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    median = statistics.median(seconds) * 1000
+    print(f"{what:<58} {median:9.2f} ms   {bound}", flush=True)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        server = embedded.start_throwaway()
+        try:
+            settings = Settings.from_env(
+                {
+                    "SECRET_KEY": "only-for-benchmarks-0123",
+                    "DATA_DIR": folder,
+                    "POSTGRES_URL": server.url,
+                }
+            )
+            run(replace(settings, bcrypt_rounds=4), server.url)
+        finally:
+            server.remove()
+
+
+def run(settings, url):
+    app = create_app(settings)
+    assert app.test_cli_runner().invoke(args=["db", "setup"]).exit_code == 0
+    with psycopg.connect(url, autocommit=True) as conn:
+        user = factories.make_user(conn)
+        image = factories.make_image(conn, user=user)
+        client = sign_in(app, user)
+        workflow = workflows.get(conn, workflow_id="mannequin-to-human-v1")
+        batches = [make_batch(conn, user, image, workflow) for _ in range(BACKLOG // 50)]
+        conn.execute("ANALYZE")
+        print(f"{BACKLOG:,} pending pictures of one user")
+
+        def claim():
+            with conn.transaction(force_rollback=True):
+                assert job_service.claim_send(conn, settings)
+
+        measure("claim one picture for sending", "< 10 ms wanted", claim)
+        measure("one history page from the middle", "", lambda: page(conn, user))
+        for path in (f"/batches/{batches[0]}", f"/batches/{batches[0]}/live", "/jobs", "/upload"):
+            name = path.replace(str(batches[0]), "<50 pictures>")
+            measure(f"GET {name}", "", lambda path=path: expect_page(client, path))
+    definition = workflows.definition_of(workflow.definition)
+    measure(
+        "render one request",
+        "",
+        lambda: forms.render_request(
+            definition.request_template,
+            parameters=definition.default_parameters,
+            image_urls=["https://example.com/0.jpg"],
+            references=[],
+        ),
+    )
+    measure("bcrypt, 12 rounds", "", check_password, times=3)
+    measure_decoding()
+
+
+def sign_in(app, user):
+    client = app.test_client()
+    fields = {"email": user.email, "password": factories.PASSWORD}
+    answer = client.post("/login", data=fields, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 303
+    return client
+
+
+def make_batch(conn, user, image, workflow):
+    batch_id = conn.execute(
+        "INSERT INTO batches (user_id, workflow_version_id, parameters, variations, pilot,"
+        " client_key, content_digest) VALUES (%s, %s, '{}', 1, 0, gen_random_uuid(), '') RETURNING id",
+        [user.id, workflow.version_id],
+    ).fetchone()[0]
+    jobs.create(
+        conn,
+        batch_id=batch_id,
+        image_ids=[image.id] * 50,
+        variations=[0] * 50,
+        parameters=[{}] * 50,
+        statuses=["pending"] * 50,
+    )
+    return batch_id
+
+
+def page(conn, user):
+    middle = jobs.page_history(conn, user_id=user.id, page_size=24)[-1]
+    jobs.page_history(
+        conn, user_id=user.id, page_size=24, before=middle.created_at, before_id=middle.id
+    )
+
+
+def expect_page(client, path):
+    assert client.get(path).status_code == 200
+
+
+def check_password():
+    passwords.verify_password("x" * 20, None, rounds=12)
+
+
+def measure_decoding():
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.jpg"
+        photo.write_bytes(pictures.jpeg(pictures.photo(size=(4000, 3000))))
+        measure(
+            "prepare a 12 megapixel JPEG (child, two WebP copies)", "", lambda: make(photo), times=5
+        )
+        measure(
+            "read the header of a 12 megapixel JPEG",
+            "",
+            lambda: imaging.read_header(photo, max_pixels=50_000_000),
+        )
+
+
+def make(photo):
+    with tempfile.TemporaryDirectory() as folder:
+        imaging.prepare(photo, directory=Path(folder), max_pixels=50_000_000)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
