@@ -4,5 +4,9 @@ import os
 
 from i2i.app import create_app
 from i2i.config import Settings
+from i2i.errors import I2IError
 
-app = create_app(Settings.from_env(os.environ))
+try:
+    app = create_app(Settings.from_env(os.environ))
+except I2IError as error:
+    raise SystemExit(f"i2i: {error}") from None

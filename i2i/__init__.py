@@ -1,7 +1,8 @@
 """i2i: mannequin photographs in, model photography out.
 
 Layers, outermost first; imports only point down this list:
-`app` (composition root) · `web`, `cli` · `worker`, `practice` · `services` · `queries`, `gateways` ·
-`sql`, `db`, `imaging`, `forms`, `passwords`, `embedded` · `models` · `errors` · `config`.
+`app` (composition root) · `web`, `cli` · `worker`, `practice` · `services` ·
+`queries`, `gateways` · `sql`, `db`, `logs`, `imaging`, `forms`, `passwords`, `embedded` ·
+`models` · `errors` · `config`.
 `docs/architecture.md` has the picture and the reasons.
 """

@@ -86,7 +86,7 @@ class FalNotSent(FalError):
 
 
 class FalAccount(FalNotSent):
-    """The key or the balance is refused (401, 402, 403 locked): nothing of ours will be accepted."""
+    """The key or the balance is refused (401, 402, 403 locked): nothing will be accepted."""
 
 
 class FalRejected(FalError):

@@ -36,10 +36,22 @@ class TextFormatter(logging.Formatter):
         return " ".join(super().formatMessage(record).splitlines())
 
 
+class StderrHandler(logging.Handler):
+    """Writes to what is standard error at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
 def configure_logging(settings: Settings) -> None:
     """Send this process's log to stderr at LOG_LEVEL in LOG_FORMAT; again replaces what was set."""
-    handler = logging.StreamHandler(sys.stderr)
+    root = logging.getLogger()
+    for earlier in [each for each in root.handlers if isinstance(each, StderrHandler)]:
+        root.removeHandler(earlier)
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    logging.basicConfig(
-        level=getattr(logging, settings.log_level.upper()), handlers=[handler], force=True
-    )
+    root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())

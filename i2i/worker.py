@@ -125,7 +125,7 @@ class Worker:
     # --- the loop
 
     def stop(self) -> None:
-        """Finish the steps in hand and claim no more; safe from a signal handler."""
+        """Finish the steps in hand and claim no more; callable from any thread."""
         self._stopping.set()
         self._wake.set()
 

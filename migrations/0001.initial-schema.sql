@@ -70,7 +70,7 @@ CREATE INDEX images_preparing_index ON images (run_after) WHERE status = 'prepar
 -- Workflows: the current values, one column for each key of a definition (docs/reference.md).
 CREATE TABLE workflow_configs (
     id text NOT NULL CONSTRAINT workflow_configs_pkey PRIMARY KEY
-        CONSTRAINT workflow_configs_id_shape CHECK (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND length(id) <= 63),
+        CONSTRAINT workflow_configs_id_shape CHECK (id ~ '^[a-z0-9][a-z0-9-]{0,63}$'),
     name text NOT NULL,
     description text NOT NULL,
     fal_endpoint text NOT NULL,
@@ -125,6 +125,7 @@ $$;
 CREATE FUNCTION number_workflow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
+    NEW.version := OLD.version;
     IF workflow_definition(NEW) IS DISTINCT FROM workflow_definition(OLD) THEN
         NEW.version := OLD.version + 1;
     END IF;

@@ -42,10 +42,3 @@ FROM processing_jobs
 WHERE user_id = %(user_id)s AND status IN ('pending', 'submitting', 'processing', 'storing')
 ORDER BY created_at DESC, id DESC
 LIMIT 1;
-
--- name: count_statuses :many
-SELECT status, count(*) AS count
-FROM processing_jobs
-WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s
-GROUP BY status
-ORDER BY status;

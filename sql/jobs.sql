@@ -121,14 +121,6 @@ CROSS JOIN LATERAL (
 GROUP BY workflow.id
 ORDER BY workflow.id;
 
--- name: count_ahead :one
--- How many waiting pictures of anybody were asked for earlier: the place in the queue, from 0.
-SELECT count(*) AS count
-FROM processing_jobs AS other
-JOIN processing_jobs AS mine ON mine.id = %(job_id)s
-WHERE other.status = 'pending'
-  AND (other.created_at, other.position, other.id) < (mine.created_at, mine.position, mine.id);
-
 -- name: next_due :one
 -- What is due already and was not claimed waits for a free thread or place, not for time.
 SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
@@ -195,6 +187,8 @@ WITH due AS (
     SELECT id
     FROM processing_jobs
     WHERE status = %(status)s
+      -- Lets a prepared statement use processing_jobs_moving_index, whose condition this implies.
+      AND status IN ('processing', 'storing', 'unknown')
       AND run_after <= coalesce(%(now)s::timestamptz, now())
       AND (lease_until IS NULL OR lease_until < coalesce(%(now)s::timestamptz, now()))
     ORDER BY run_after
@@ -270,9 +264,10 @@ SET lease_until = NULL, crashes = 0, queue_position = %(queue_position)s,
 WHERE id = %(job_id)s AND fence = %(fence)s;
 
 -- name: postpone :exec
--- The look did not work; `attention` is a sentence when a person should know.
+-- The look did not work; `attention` is a sentence when a person should know. It counts as a crash,
+-- so that trouble in a row is asked about less and less often.
 UPDATE processing_jobs
-SET lease_until = NULL, attention = %(attention)s,
+SET lease_until = NULL, attention = %(attention)s, crashes = crashes + 1,
     run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(job_id)s AND fence = %(fence)s
   AND status IN ('processing', 'storing', 'unknown');
@@ -352,12 +347,19 @@ SET status = 'pending', run_after = now()
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND status = 'held';
 
 -- name: retry :exec
--- Failed or cancelled pictures start again: one job, or all of a batch.
-UPDATE processing_jobs
+-- Failed or cancelled pictures start again: one job, or all of a batch. Not those whose photo or
+-- reference cannot be read: they would wait for ever.
+UPDATE processing_jobs AS job
 SET status = 'pending', fal_job_id = NULL, error_code = NULL, error_message = NULL, attention = NULL,
     cancel_requested_at = NULL, queue_position = NULL, started_at = NULL, completed_at = NULL,
     crashes = 0, run_after = now()
 WHERE user_id = %(user_id)s
   AND status = ANY(%(statuses)s::text[])
   AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
-  AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s);
+  AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s)
+  AND NOT EXISTS (
+      SELECT FROM images
+      WHERE images.status = 'rejected'
+        AND (images.id = job.original_image_id OR images.id IN (
+            SELECT image_id FROM batch_references AS reference
+            WHERE reference.batch_id = job.batch_id)));

@@ -128,19 +128,11 @@ def apply(file: str) -> None:
     """Check a TOML or JSON document and store it; - reads standard input."""
     name = "standard input" if file == "-" else file
     definitions = read_definitions(read_text(file, name=name), name=name)
-    with connection() as conn, conn.transaction():
-        for definition, place in definitions:
-            before = queries.find(conn, workflow_id=definition.id)
-            changed = workflows.changed_keys(before, definition) if before else []
-            # Switching on or off is no edit: later releases still update such a row.
-            touched = not before or set(changed) - {"is_active"}
-            digest = None if touched or not before else before.seed_digest
-            try:
-                saved = workflows.save(conn, definition, seed_digest=digest)
-            except InvalidWorkflow as error:
-                raise fault(error, name=name, place=place) from error
-            what = f": {', '.join(changed)}" if changed else ""
-            say(f"{saved.id}: {saved.change}{what} (version {saved.version})")
+    with connection() as conn:
+        results = workflows.save_edited(conn, definitions)
+    for saved, changed in results:
+        what = f": {', '.join(changed)}" if changed else ""
+        say(f"{saved.id}: {saved.change}{what} (version {saved.version})")
 
 
 def read_text(file: str, *, name: str) -> str:
@@ -153,20 +145,20 @@ def read_text(file: str, *, name: str) -> str:
         raise Refused(f"{name} is not UTF-8 text.") from None
 
 
-def read_definitions(text: str, *, name: str) -> list[tuple[Definition, str]]:
-    """The definitions of a document, each with the JSON Pointer where it stands."""
+def read_definitions(text: str, *, name: str) -> list[Definition]:
+    """The checked definitions of a document; Refusal names the place that does not hold."""
     kind: Literal["toml", "json"] = "toml"
     if name.lower().endswith(".json") or text.lstrip("\ufeff \t\r\n").startswith("{"):
         kind = "json"
     place = ""
+    found = []
     try:
         document = forms.load_document(text.removeprefix("\ufeff"), format=kind)
-        if set(document) != {MANY}:
-            return [(forms.parse_definition(document), "")]
-        found = []
-        for index, each in enumerate(listed(document[MANY])):
-            place = f"/{MANY}/{index}"
-            found.append((forms.parse_definition(each), place))
+        many = set(document) == {MANY}
+        for index, each in enumerate(listed(document[MANY]) if many else [document]):
+            place = f"/{MANY}/{index}" if many else ""
+            found.append(forms.parse_definition(each))
+            forms.check_definition(found[-1])
     except InvalidWorkflow as error:
         raise fault(error, name=name, place=place) from error
     return found

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Batch, BatchVersion, Id, StatusCount
+from i2i.models import Batch, BatchVersion, Id
 from i2i.sql import load
 
 SQL = load("batches")
@@ -61,7 +61,3 @@ def find_version(conn: Connection[Any], *, batch_id: UUID) -> BatchVersion:
 
 def find_newest_working(conn: Connection[Any], *, user_id: UUID) -> Id | None:
     return SQL["find_newest_working"].optional(conn, Id, user_id=user_id)
-
-
-def count_statuses(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[StatusCount]:
-    return SQL["count_statuses"].many(conn, StatusCount, batch_id=batch_id, user_id=user_id)

@@ -135,10 +135,6 @@ def list_usual_seconds(conn: Connection[Any]) -> list[UsualSeconds]:
     return SQL["list_usual_seconds"].many(conn, UsualSeconds)
 
 
-def count_ahead(conn: Connection[Any], *, job_id: UUID) -> Count:
-    return SQL["count_ahead"].one(conn, Count, job_id=job_id)
-
-
 def next_due(conn: Connection[Any]) -> NextDue:
     return SQL["next_due"].one(conn, NextDue)
 

@@ -202,5 +202,8 @@ def retry(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
         started = jobs.retry(conn, user_id=user_id, batch_id=batch_id, statuses=[JobStatus.FAILED])
         images.notify_work(conn)
     if not started:
-        raise Refused("Nothing to retry: no picture of this batch has failed.")
+        raise Refused(
+            "Nothing to retry: no picture of this batch has failed, or their photos could not be "
+            "read. Nothing was sent."
+        )
     return started

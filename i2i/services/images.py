@@ -86,7 +86,7 @@ def _receive_one(
     try:
         header = _check(settings, upload)
         with connect() as conn:
-            _check_quota(conn, settings, user_id=user_id, size=upload.size)
+            _check_quota(conn, settings, user_id=user_id, upload=upload)
         image_id = uuid4()
         filename = f"original{SUFFIXES[header.mime_type]}"
         key = image_key(user_id, image_id, filename)
@@ -121,8 +121,14 @@ def _check(settings: Settings, upload: Upload) -> Header:
     )
 
 
-def _check_quota(conn: Connection[Any], settings: Settings, *, user_id: UUID, size: int) -> None:
-    if images.stored_bytes(conn, user_id=user_id).count + size > settings.storage_quota_bytes:
+def _check_quota(
+    conn: Connection[Any], settings: Settings, *, user_id: UUID, upload: Upload
+) -> None:
+    """InvalidImage when the user has no room for it; bytes that are there already need none."""
+    if images.find_upload_by_sha256(conn, user_id=user_id, sha256=upload.sha256) is not None:
+        return
+    stored = images.stored_bytes(conn, user_id=user_id).count
+    if stored + upload.size > settings.storage_quota_bytes:
         raise InvalidImage(
             "quota",
             f"Your {settings.storage_quota_bytes / 1e9:g} GB are used up. "

@@ -248,7 +248,7 @@ def _abandon_intent(conn: Connection[Any], task: ExpiredTask) -> None:
 
 
 def poll_delay(*, in_flight: int, queue_position: int | None) -> float:
-    """Seconds until the next look: 50 looks a second in all, 10 s at the queue's head, 30 behind."""
+    """Seconds until the next look: 50 a second in all; at most 10 s, behind the queue's head 30."""
     most = 30.0 if queue_position else 10.0
     return min(most, max(1.0, in_flight / 50)) * random.uniform(0.9, 1.1)  # noqa: S311
 
@@ -296,11 +296,15 @@ def fail(
 
 
 def confirm_cancelled(conn: Connection[Any], *, task: FalTask, detail: str) -> None:
-    """Fal stopped before a picture was made."""
+    """Fal stopped before a picture was made: free when no machine had begun to work on it."""
     with conn.transaction():
         if jobs.cancel_at_fal(conn, job_id=task.id, fence=task.fence):
             submissions.settle(
-                conn, token=task.token, outcome="cancelled", charged="unknown", detail=detail
+                conn,
+                token=task.token,
+                outcome="cancelled",
+                charged="no" if task.started_at is None else "unknown",
+                detail=detail,
             )
 
 
@@ -321,9 +325,7 @@ def prove_absent(conn: Connection[Any], *, task: FalTask) -> None:
         if jobs.return_to_pending(
             conn, job_id=task.id, fence=task.fence, crashes=0, delay_seconds=0
         ):
-            submissions.prove_absent(
-                conn, token=task.token, detail="proven absent from fal's list"
-            )
+            submissions.prove_absent(conn, token=task.token, detail="proven absent from fal's list")
 
 
 def complete(
@@ -394,7 +396,10 @@ def retry(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
             job_id=job_id,
             statuses=[JobStatus.FAILED, JobStatus.CANCELLED],
         ):
-            raise Refused("Only a picture that failed or was cancelled can be run again.")
+            raise Refused(
+                "Only a picture that failed or was cancelled can be run again, and only if its "
+                "photo could be read. Nothing was sent."
+            )
         images.notify_work(conn)
 
 

@@ -33,14 +33,16 @@ def sign_in(
     An unknown address costs the same time as a known one. TooManyTries before anything is checked;
     a try that succeeds is given back.
     """
+    # PostgreSQL keeps neither; with the mark for unreadable characters it is nobody's address.
+    email = email.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8").strip()
     buckets = {
-        f"sign-in account {email.strip().lower()[:254]}": _PER_ACCOUNT,
+        f"sign-in account {email.lower()[:254]}": _PER_ACCOUNT,
         f"sign-in address {ip_address}": _PER_ADDRESS,
         "sign-in": _IN_ALL,
     }
     for bucket, capacity in buckets.items():
         _take(conn, bucket=bucket, capacity=capacity)
-    user = users.find_by_email(conn, email=email.strip())
+    user = users.find_by_email(conn, email=email)
     known = user.password_hash if user and user.is_whitelisted else None
     if not passwords.verify_password(password, known, rounds=settings.bcrypt_rounds) or not user:
         raise WrongCredentials(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -85,6 +85,22 @@ def changed_keys(before: Workflow, definition: Definition) -> list[str]:
     old = forms.dump_document(definition_of(before.definition)) | {"is_active": before.is_active}
     new = forms.dump_document(definition)
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def save_edited(
+    conn: Connection[Any], definitions: Sequence[Definition]
+) -> list[tuple[Saved, list[str]]]:
+    """Store an operator's definitions together or not at all; what became of each, changed keys."""
+    with conn.transaction():
+        return [_save_one_edited(conn, definition) for definition in definitions]
+
+
+def _save_one_edited(conn: Connection[Any], definition: Definition) -> tuple[Saved, list[str]]:
+    before = workflows.find(conn, workflow_id=definition.id)
+    changed = changed_keys(before, definition) if before else []
+    # Nothing, or only switched on or off: still the shipped one, which later seeds may update.
+    digest = before.seed_digest if before and set(changed) <= {"is_active"} else None
+    return save(conn, definition, seed_digest=digest), changed
 
 
 def shipped() -> list[Definition]:

@@ -86,9 +86,10 @@ def server(tmp_path_factory):
         gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}",
              "--worker-class", "gthread", "--threads", "2", "--no-control-socket",
-             "--log-level", "error", "--chdir", str(root),
-             "--pythonpath", f"{root / 'tests'},{Path(__file__).parent}", app],
+             "--log-level", "error",
+             "--pythonpath", f"{root},{root / 'tests'},{Path(__file__).parent}", app],
             pass_fds=[listener.fileno()],
+            cwd=folder.parent,  # away from the configuration of the real application
         )  # fmt: skip
         try:
             yield listener.getsockname()[1], folder

@@ -1,0 +1,190 @@
+"""Reading jobs: history, batch pages, places in the queue; and what claims look at."""
+
+from datetime import UTC, datetime, timedelta
+
+import factories
+import pytest
+
+from i2i.queries import batches, jobs
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def at(minutes):
+    return START + timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def history(conn, owner):
+    """Nine jobs, oldest first; three share an instant."""
+    return [
+        factories.make_job(conn, user=owner, created_at=at(0 if number < 3 else number))
+        for number in range(9)
+    ]
+
+
+def test_history_is_turned_over_page_by_page(conn, owner, other, history):
+    factories.make_job(conn, user=other)
+    seen, last = [], None
+    while page := jobs.page_history(
+        conn,
+        user_id=owner.id,
+        page_size=2,
+        before=last and last.created_at,
+        before_id=last and last.id,
+    ):
+        seen += page
+        last = page[-1]
+    assert {card.id for card in seen} == {job.id for job in history}
+    assert len(seen) == 9
+    order = [(card.created_at, card.id) for card in seen]
+    assert order == sorted(order, reverse=True)
+    assert jobs.count_history(conn, user_id=owner.id).count == 9
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({}, {"Coat 1.jpg", "coat 2.jpg", "100%_wool.jpg"}),
+        ({"q": "COAT"}, {"Coat 1.jpg", "coat 2.jpg"}),
+        ({"q": "%"}, {"100%_wool.jpg"}),
+        ({"q": "_"}, {"100%_wool.jpg"}),
+        ({"statuses": ["failed"]}, {"coat 2.jpg"}),
+        ({"statuses": ["failed", "completed"]}, {"coat 2.jpg", "100%_wool.jpg"}),
+        ({"statuses": []}, set()),
+        ({"workflow": "basic-v1"}, {"Coat 1.jpg", "coat 2.jpg", "100%_wool.jpg"}),
+        ({"workflow": "other"}, set()),
+        ({"created_from": at(1)}, {"coat 2.jpg", "100%_wool.jpg"}),
+        ({"created_to": at(1)}, {"Coat 1.jpg"}),
+        ({"created_from": at(1), "created_to": at(2)}, {"coat 2.jpg"}),
+    ],
+)
+def test_history_is_filtered(conn, owner, filters, names):
+    for number, (name, status) in enumerate(
+        [("Coat 1.jpg", "pending"), ("coat 2.jpg", "failed"), ("100%_wool.jpg", "completed")]
+    ):
+        image = factories.make_image(conn, user=owner, name=name)
+        factories.make_job(conn, user=owner, image=image, status=status, created_at=at(number))
+    page = jobs.page_history(conn, user_id=owner.id, page_size=24, **filters)
+    assert {card.original_filename for card in page} == names
+    assert jobs.count_history(conn, user_id=owner.id, **filters).count == len(names)
+
+
+def test_what_is_in_the_trash_is_on_no_page(conn, owner):
+    job = factories.make_job(conn, user=owner, status="completed")
+    conn.execute("UPDATE processing_jobs SET deleted_at = now()")
+    assert jobs.page_history(conn, user_id=owner.id, page_size=24) == []
+    assert jobs.count_history(conn, user_id=owner.id).count == 0
+    assert jobs.list_cards(conn, batch_id=job.batch_id, user_id=owner.id) == []
+    assert jobs.find_card(conn, job_id=job.id, user_id=owner.id) is None
+
+
+def test_a_live_page_asks_for_what_changed(conn, owner):
+    photos = [factories.make_image(conn, user=owner) for _ in range(3)]
+    batch = factories.make_batch(conn, user=owner, photos=photos)
+    first, second, third = factories.jobs_of(conn, batch)
+    jobs.cancel_waiting(conn, user_id=owner.id, job_id=first.id)
+    jobs.cancel_waiting(conn, user_id=owner.id, job_id=second.id)
+    since = batches.find_version(conn, batch_id=batch.id).changed_at
+
+    def changed(after):
+        cards = jobs.list_cards(conn, batch_id=batch.id, user_id=owner.id, since=after)
+        return [card.id for card in cards]
+
+    assert changed(None) == [first.id, second.id, third.id]
+    assert changed(since + timedelta(hours=1)) == [third.id], "it is still moving"
+    assert changed(since) == [first.id, second.id, third.id], "five seconds of overlap"
+
+
+def test_every_visible_change_moves_a_batchs_version(conn, owner):
+    batch = factories.make_batch(conn, user=owner, statuses=["held"])
+    (job,) = factories.jobs_of(conn, batch)
+    seen = [batches.find_version(conn, batch_id=batch.id).revision]
+
+    def grown():
+        seen.append(batches.find_version(conn, batch_id=batch.id).revision)
+        return seen[-1] > seen[-2]
+
+    jobs.release(conn, batch_id=batch.id, user_id=owner.id)
+    assert grown()
+    fence = factories.claim(conn, job)
+    assert grown()
+    jobs.renew_lease(conn, job_id=job.id, fence=fence, lease_seconds=45)
+    assert not grown()
+    jobs.fail(conn, job_id=job.id, fence=fence, error_code="x", error_message="No.")
+    assert grown()
+
+
+def test_an_empty_batch_has_a_version_too(conn, owner):
+    batch = factories.make_batch(conn, user=owner, photos=[], statuses=[])
+    version = batches.find_version(conn, batch_id=batch.id)
+    assert (version.revision, version.changed_at) == (0, None)
+
+
+def test_counts(conn, owner, other):
+    for status in ("pending", "submitting", "processing", "storing", "completed"):
+        factories.make_job(conn, user=owner, status=status)
+    factories.make_job(conn, user=other)
+    counts = {row.status: row.count for row in jobs.count_statuses(conn)}
+    assert counts == {"pending": 2, "submitting": 1, "processing": 1, "storing": 1, "completed": 1}
+    assert jobs.count_in_flight(conn).count == 2
+    assert jobs.count_of_workflow(conn, workflow_name="basic-v1").count == 6
+    assert len(jobs.list_newest(conn, page_size=20, user_id=owner.id)) == 5
+    assert len(jobs.list_newest(conn, page_size=20, status="pending")) == 2
+
+
+def test_the_batch_that_works(conn, owner, other):
+    assert batches.find_newest_working(conn, user_id=owner.id) is None
+    factories.make_job(conn, user=owner, status="completed", created_at=at(9))
+    older = factories.make_job(conn, user=owner, created_at=at(1))
+    newer = factories.make_job(conn, user=owner, status="processing", created_at=at(2))
+    assert batches.find_newest_working(conn, user_id=owner.id).id == newer.batch_id
+    jobs.cancel_waiting(conn, user_id=owner.id)
+    assert batches.find_newest_working(conn, user_id=owner.id).id == newer.batch_id
+    assert older.batch_id != newer.batch_id
+    assert batches.find_newest_working(conn, user_id=other.id) is None
+
+
+def test_a_job_is_found_by_fals_name_for_it(conn, owner):
+    job = factories.make_job(conn, user=owner, status="processing")
+    assert jobs.find_by_fal_id(conn, fal_job_id=job.fal_job_id) == job
+    assert jobs.find_by_fal_id(conn, fal_job_id="nothing") is None
+
+
+def test_a_claim_takes_what_is_due_and_free(conn, owner):
+    job = factories.make_job(conn, user=owner, status="processing")
+
+    def claim(seconds):
+        now = conn.execute("SELECT now() + make_interval(secs => %s)", [seconds]).fetchone()[0]
+        return jobs.claim_fal(conn, status="processing", page_size=5, lease_seconds=45, now=now)
+
+    conn.execute("UPDATE processing_jobs SET run_after = now() + interval '10 seconds'")
+    assert claim(9) == []
+    (task,) = claim(10)
+    assert (task.id, task.crashes) == (job.id, 0)
+    assert task.waited_seconds == 10
+    assert claim(50) == [], "leased"
+    (again,) = claim(60)
+    assert (again.fence, again.crashes) == (task.fence + 1, 1), "a lease that ran out is a crash"
+    assert jobs.postpone(conn, job_id=job.id, fence=task.fence, delay_seconds=1) == 0
+    assert jobs.postpone(conn, job_id=job.id, fence=again.fence, delay_seconds=1) == 1
+    assert jobs.claim_fal(conn, status="storing", page_size=5, lease_seconds=45) == []
+
+
+def test_the_next_due_is_the_soonest_of_all(conn, owner):
+    assert jobs.next_due(conn).seconds is None
+    factories.make_job(conn, user=owner)
+    assert jobs.next_due(conn).seconds is None, "it waits for a place, not for time"
+    conn.execute("UPDATE processing_jobs SET run_after = now() + interval '50 seconds'")
+    assert jobs.next_due(conn).seconds == 50
+    factories.make_image(conn, user=owner, status="preparing")
+    conn.execute(
+        "UPDATE images SET lease_until = now() + interval '20 s' WHERE status = 'preparing'"
+    )
+    assert jobs.next_due(conn).seconds == 20
+    processing = factories.make_job(conn, user=owner, status="processing")
+    conn.execute(
+        "UPDATE processing_jobs SET run_after = now() + interval '7 s' WHERE id = %s",
+        [processing.id],
+    )
+    assert jobs.next_due(conn).seconds == 7

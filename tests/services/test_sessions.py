@@ -1,0 +1,132 @@
+"""Signing in: who may, how often, and for how long."""
+
+import factories
+import pytest
+
+from i2i import passwords
+from i2i.errors import TooManyTries, WrongCredentials
+from i2i.queries import sessions as queries
+from i2i.services import sessions, users
+
+
+@pytest.fixture
+def sign_in(conn, settings):
+    def attempt(email, password=factories.PASSWORD, ip_address="192.0.2.1"):
+        return sessions.sign_in(
+            conn,
+            settings,
+            email=email,
+            password=password,
+            ip_address=ip_address,
+            user_agent="Firefox " * 100,
+        )
+
+    return attempt
+
+
+def current(conn, token):
+    return queries.current(conn, token_hash=passwords.hash_token(token))
+
+
+def test_a_session(conn, sign_in, owner):
+    token = sign_in(" OWNER@example.com ")
+    user = current(conn, token)
+    assert (user.id, user.email, user.role) == (owner.id, owner.email, "user")
+    (listed,) = queries.list_of_user(conn, user_id=owner.id)
+    assert (listed.id, listed.ip_address) == (user.session_id, "192.0.2.1")
+    assert len(listed.user_agent) == 300
+    assert sign_in(owner.email) != token
+    assert current(conn, token + "x") is None
+
+
+def test_every_wrong_pair_gets_the_same_answer(sign_in, owner, stranger):
+    answers = set()
+    for email, password in [
+        (owner.email, "not the password at all"),
+        ("nobody@example.com", factories.PASSWORD),
+        (stranger.email, factories.PASSWORD),
+        ("", ""),
+        (owner.email, "x" * 5000),
+    ]:
+        with pytest.raises(WrongCredentials) as refused:
+            sign_in(email, password)
+        answers.add(str(refused.value))
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("email", ["owner\0@example.com", "\ud800@example.com", "x" * 100_000])
+def test_what_cannot_be_an_address_is_a_wrong_pair(sign_in, email):
+    with pytest.raises(WrongCredentials):
+        sign_in(email)
+
+
+def test_an_account_allows_ten_wrong_tries(sign_in, owner):
+    for number in range(10):
+        with pytest.raises(WrongCredentials):
+            sign_in("Owner@example.com", "not the password at all", f"192.0.2.{number}")
+    with pytest.raises(TooManyTries) as refused:
+        sign_in(owner.email, ip_address="192.0.2.99")
+    assert 25 <= refused.value.retry_after <= 30
+
+
+def test_an_address_allows_twenty_wrong_tries(sign_in, owner):
+    for number in range(20):
+        with pytest.raises(WrongCredentials):
+            sign_in(f"nobody{number}@example.com")
+    with pytest.raises(TooManyTries):
+        sign_in(owner.email)
+    assert sign_in(owner.email, ip_address="192.0.2.2")
+
+
+def test_what_succeeds_does_not_count(conn, sign_in, owner):
+    for _ in range(30):
+        sign_in(owner.email)
+    assert len(queries.list_of_user(conn, user_id=owner.id)) == 30
+
+
+def test_waiting_gives_tries_back(conn, sign_in, owner):
+    for _ in range(10):
+        with pytest.raises(WrongCredentials):
+            sign_in(owner.email, "not the password at all")
+    conn.execute("UPDATE rate_limits SET full_at = full_at - interval '31 seconds'")
+    assert sign_in(owner.email)
+
+
+@pytest.mark.parametrize(
+    ("column", "age", "good"),
+    [
+        ("last_seen_at", "23 hours 59 minutes", True),
+        ("last_seen_at", "24 hours", False),
+        ("created_at", "13 days 23 hours", True),
+        ("created_at", "14 days", False),
+    ],
+)
+def test_sessions_end(conn, sign_in, owner, column, age, good):
+    token = sign_in(owner.email)
+    conn.execute(f"UPDATE sessions SET {column} = now() - %s::interval", [age])
+    assert (current(conn, token) is not None) == good
+    assert len(queries.list_of_user(conn)) == good
+    sign_in(owner.email)
+    assert conn.execute("SELECT count(*) FROM sessions").fetchone() == (1 + good,), "swept"
+
+
+def test_looking_keeps_a_session_awake_once_a_minute(conn, sign_in, owner):
+    session_id = current(conn, sign_in(owner.email)).session_id
+    assert queries.touch(conn, session_id=session_id) == 0
+    conn.execute("UPDATE sessions SET last_seen_at = now() - interval '2 minutes'")
+    assert queries.touch(conn, session_id=session_id) == 1
+    assert queries.touch(conn, session_id=session_id) == 0
+
+
+def test_who_is_no_longer_whitelisted_is_signed_out(conn, sign_in, owner):
+    token = sign_in(owner.email)
+    users.set_whitelisted(conn, email=owner.email, is_whitelisted=False)
+    assert current(conn, token) is None
+
+
+def test_a_session_is_ended_by_its_own_user_only(conn, sign_in, owner, other):
+    token = sign_in(owner.email)
+    session_id = current(conn, token).session_id
+    assert queries.delete(conn, session_id=session_id, user_id=other.id) == 0
+    assert queries.delete(conn, session_id=session_id, user_id=owner.id) == 1
+    assert current(conn, token) is None

@@ -1,0 +1,126 @@
+"""Accounts: made by operators; whoever loses the whitelist is out at once."""
+
+import factories
+import pytest
+
+from i2i import passwords
+from i2i.errors import EmailTaken, InvalidFields, NotFound
+from i2i.models import Role
+from i2i.queries import jobs, sessions, submissions
+from i2i.services import users
+
+
+def make_session(conn, user):
+    token = f"token of {user.email}"
+    return sessions.create(
+        conn,
+        token_hash=passwords.hash_token(token),
+        user_id=user.id,
+        user_agent="test",
+        ip_address="127.0.0.1",
+    )
+
+
+def test_a_new_user(conn, settings):
+    made = users.create(
+        conn,
+        settings,
+        email=" Ada@Example.com ",
+        password="a long enough password",
+        role=Role.ADMIN,
+    )
+    assert (made.email, made.role, made.is_whitelisted) == ("Ada@Example.com", "admin", True)
+    assert made.password_hash.startswith("$2b$04$")
+    assert users.get(conn, email="ada@example.COM") == made
+
+
+def test_an_address_belongs_to_one_user_in_whatever_case(conn, settings, owner):
+    with pytest.raises(EmailTaken, match="OWNER@example"):
+        users.create(conn, settings, email="OWNER@example.com", password="a long enough password")
+
+
+@pytest.mark.parametrize(
+    "email", ["", "ada", "a b@example.com", "@example.com", "a@b@c", "x" * 250 + "@a.de"]
+)
+def test_what_is_no_address(conn, settings, email):
+    with pytest.raises(InvalidFields) as refused:
+        users.create(conn, settings, email=email, password="a long enough password")
+    assert refused.value.fields.keys() == {"email"}
+
+
+def test_a_short_password_is_refused(conn, settings):
+    with pytest.raises(InvalidFields) as refused:
+        users.create(conn, settings, email="ada@example.com", password="too short")
+    assert refused.value.fields.keys() == {"password"}
+
+
+def test_nobody(conn):
+    with pytest.raises(NotFound, match=r"There is no user nobody@example\.com"):
+        users.get(conn, email="nobody@example.com")
+
+
+def test_losing_the_whitelist(conn, owner, other):
+    statuses = ["held", "pending", "submitting", "processing", "storing", "completed"]
+    made = [factories.make_job(conn, user=owner, status=status) for status in statuses]
+    foreign = factories.make_job(conn, user=other)
+    make_session(conn, owner)
+    make_session(conn, other)
+
+    users.set_whitelisted(conn, email=owner.email, is_whitelisted=False)
+
+    after = [jobs.find(conn, job_id=job.id).status for job in made]
+    assert after == ["cancelled", "cancelled", *statuses[2:]], "what fal has runs on"
+    assert jobs.find(conn, job_id=foreign.id).status == "pending"
+    assert sessions.list_of_user(conn, user_id=owner.id) == []
+    assert len(sessions.list_of_user(conn)) == 1
+    assert not users.get(conn, email=owner.email).is_whitelisted
+
+    users.set_whitelisted(conn, email=owner.email, is_whitelisted=True)
+    assert users.get(conn, email=owner.email).is_whitelisted
+
+
+def test_changing_a_password_ends_the_other_sessions(conn, settings, owner):
+    kept, _ = (
+        make_session(conn, owner),
+        conn.execute(
+            "INSERT INTO sessions (token_hash, user_id, user_agent, ip_address)"
+            " VALUES (decode(repeat('ab', 32), 'hex'), %s, '', '')",
+            [owner.id],
+        ),
+    )
+    ended = users.change_password(
+        conn,
+        settings,
+        user_id=owner.id,
+        session_id=kept.id,
+        current=factories.PASSWORD,
+        password="another long password",
+    )
+    assert ended == 1
+    assert [each.id for each in sessions.list_of_user(conn, user_id=owner.id)] == [kept.id]
+    stored = users.get(conn, email=owner.email).password_hash
+    assert passwords.verify_password("another long password", stored, rounds=4)
+
+
+def test_changing_a_password_needs_the_current_one(conn, settings, owner):
+    with pytest.raises(InvalidFields) as refused:
+        users.change_password(
+            conn,
+            settings,
+            user_id=owner.id,
+            session_id=owner.id,
+            current="not the current one",
+            password="another long password",
+        )
+    assert refused.value.fields == {"current": "This is not your current password."}
+    assert users.get(conn, email=owner.email).password_hash == owner.password_hash
+
+
+def test_a_deleted_user_leaves_the_ledger(conn, owner):
+    job = factories.make_job(conn, user=owner, status="completed")
+    users.delete(conn, email=owner.email)
+    assert jobs.find(conn, job_id=job.id) is None
+    assert submissions.list_of_job(conn, job_id=job.id) == []
+    rows = conn.execute("SELECT job_id, user_id, user_email, charged FROM submissions").fetchall()
+    assert rows == [(None, None, owner.email, "yes")]
+    assert conn.execute("SELECT count(*) FROM images").fetchone() == (0,)

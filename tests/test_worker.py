@@ -1,0 +1,854 @@
+"""The worker against a real database, a real practice server over HTTP and the real decoder.
+
+Time moves by `now`, so nothing here waits: a step at `now + 10 minutes` sees leases that have run
+out and looks that are due. What a worker does at a bad moment is played by a `fal` that is the real
+one with something happening around its submit.
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import factories
+import pictures
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from i2i.errors import Refused
+from i2i.gateways.fal import HttpFal
+from i2i.gateways.storage import image_key, make_storage
+from i2i.models import JobStatus
+from i2i.queries import images, jobs, sessions, submissions
+from i2i.services import batches as batch_service
+from i2i.services import images as image_service
+from i2i.services import jobs as job_service
+from i2i.worker import Worker
+
+PHOTO = pictures.jpeg(pictures.photo(size=(320, 240)))
+
+
+class KilledError(BaseException):
+    """Ends a step as a kill does: no handler runs."""
+
+
+class EventfulFal(HttpFal):
+    """fal, with something happening just before or after the POST."""
+
+    def __init__(self, settings, *, before=None, after=None):
+        super().__init__(settings)
+        self._before = before
+        self._after = after
+
+    def submit(self, endpoint, arguments, *, sent_at_boottime=None):
+        if self._before:
+            self._before()
+        try:
+            return super().submit(endpoint, arguments, sent_at_boottime=sent_at_boottime)
+        finally:
+            if self._after:
+                self._after()
+
+
+# --- What is there ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conn(database):
+    """What a test looks with; the workers have connections of their own."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def settings(make_settings, database, fal_environ):
+    return make_settings(POSTGRES_URL=database, **fal_environ)
+
+
+@pytest.fixture
+def pool(database):
+    with ConnectionPool(database, min_size=1, max_size=12, kwargs={"autocommit": True}) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_worker(settings, pool, storage):
+    def make(fal=None, settings=settings):
+        return Worker(settings, pool=pool, fal=fal or HttpFal(settings), storage=storage)
+
+    return make
+
+
+@pytest.fixture
+def worker(make_worker):
+    return make_worker()
+
+
+@pytest.fixture
+def photo(conn, owner, storage):
+    return factories.make_image(
+        conn, user=owner, name="coat.jpg", data=PHOTO, storage=storage, size=(320, 240)
+    )
+
+
+@pytest.fixture
+def job(conn, owner, photo):
+    return factories.make_job(conn, user=owner, image=photo)
+
+
+# --- How to look and move ---------------------------------------------------------------------
+
+
+def step(worker, *, later=0.0):
+    """One round of claims and their steps, `later` seconds from now; how many there were."""
+    steps = worker.claim(room=8, now=datetime.now(UTC) + timedelta(seconds=later))
+    for each in steps:
+        each()
+    return len(steps)
+
+
+def drive(worker, condition, *, later=90.0):
+    """Rounds until it holds. fal takes its time; the bound is only a guard against hanging."""
+    end = time.monotonic() + 60
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never came about"
+        step(worker, later=later)
+    return value
+
+
+def status_of(conn, job):
+    return jobs.find(conn, job_id=job.id).status
+
+
+def is_in(conn, job, *statuses):
+    return lambda: status_of(conn, job) in statuses
+
+
+def card_of(conn, job):
+    return jobs.find_card(conn, job_id=job.id, user_id=job.user_id)
+
+
+def ledger_of(conn, job):
+    """What money knows of a job: (state, outcome, charged) of each submission."""
+    found = submissions.list_of_job(conn, job_id=job.id)
+    return [(each.state, each.outcome, each.charged) for each in found]
+
+
+def charges(practice):
+    return sum(request.charged for request in practice.books.listed())
+
+
+def spoil(practice, mode, count=1, **more):
+    practice.books.add_fault({"mode": mode, "count": count, **more})
+
+
+# --- The way of a picture ---------------------------------------------------------------------
+
+
+def test_from_upload_to_finished_picture(conn, worker, owner, storage, practice):
+    photo = factories.make_image(
+        conn, user=owner, status="preparing", name="coat.jpg", data=PHOTO, storage=storage
+    )
+    job = factories.make_job(conn, user=owner, image=photo)
+
+    drive(worker, is_in(conn, job, "completed"))
+
+    prepared = images.find(conn, image_id=photo.id, user_id=owner.id)
+    assert (prepared.status, prepared.has_preview) == ("ready", True)
+    assert (prepared.width, prepared.height) == (320, 240)
+    card = card_of(conn, job)
+    assert (card.charged, card.cost) == ("yes", Decimal("0.0350"))
+    assert card.attention is None
+    assert card.error_message is None
+    assert card.processing_time_ms > 0
+    assert card.started_at <= card.completed_at
+    result = images.find(conn, image_id=card.result_image_id, user_id=owner.id)
+    assert result.original_filename == "coat_basic-v1_1.jpg"
+    assert (result.is_processed, result.status, result.has_preview) == (True, "ready", True)
+    assert (result.mime_type, result.width) == ("image/jpeg", 1280)
+    assert storage.sha256(result.blob_url) == result.sha256
+    assert storage.size(result.blob_url) == result.file_size
+    for image in (photo, result):
+        for name in ("thumb.webp", "preview.webp"):
+            assert storage.exists(image_key(owner.id, image.id, name))
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+    assert charges(practice) == 1
+    assert not list((worker._settings.data_dir / "incoming").iterdir()), "nothing is left lying"
+    assert step(worker, later=3600) == 0
+
+
+def test_the_ledger_keeps_what_was_sent(conn, worker, job, owner, practice):
+    drive(worker, is_in(conn, job, "processing"))
+    (submission,) = submissions.list_of_job(conn, job_id=job.id)
+    (request,) = practice.books.listed()
+    assert submission.arguments == request.arguments
+    assert submission.arguments["prompt"] == "A person wearing it, studio white background"
+    assert "seed" not in submission.arguments
+    assert submission.arguments["image_urls"][0].endswith(f"/{submission.token}-0.jpg")
+    assert (submission.request_id, submission.user_email) == (request.request_id, owner.email)
+    assert submission.created_at <= submission.sent_at <= submission.accepted_at
+    assert submission.estimate == Decimal("0.0350")
+
+
+def test_references_go_along_in_their_order(conn, worker, owner, photo, storage, practice):
+    references = [
+        factories.make_image(
+            conn,
+            user=owner,
+            data=pictures.jpeg(pictures.photo(name, size=(64, 48))),
+            storage=storage,
+        )
+        for name in ("flower.jpg", "rocket.jpg")
+    ]
+    batch = factories.make_batch(conn, user=owner, photos=[photo], references=references)
+    (job,) = factories.jobs_of(conn, batch)
+    drive(worker, is_in(conn, job, "processing"))
+    (request,) = practice.books.listed()
+    names = [url.rpartition("-")[2] for url in request.arguments["image_urls"]]
+    assert names == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_the_loop_works_until_it_is_stopped(
+    conn, make_worker, make_settings, job, database, fal_environ
+):
+    settings = make_settings(POSTGRES_URL=database, WORKER_POLL_SECONDS="0.1", **fal_environ)
+    worker = make_worker(settings=settings)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        end = time.monotonic() + 60
+        while status_of(conn, job) != JobStatus.COMPLETED:
+            assert time.monotonic() < end, "it never came about"
+    finally:
+        worker.stop()
+        thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+def test_once_does_what_can_be_done_now(conn, worker, job):
+    assert worker.run_once() == 1
+    assert status_of(conn, job) == "processing"
+
+
+def test_without_a_key_photos_are_prepared_and_nothing_is_sent(
+    conn, make_worker, make_settings, owner, storage, database
+):
+    photo = factories.make_image(conn, user=owner, status="preparing", data=PHOTO, storage=storage)
+    job = factories.make_job(conn, user=owner, image=photo)
+    worker = make_worker(settings=make_settings(POSTGRES_URL=database))
+    assert worker.run_once() == 1
+    assert images.find(conn, image_id=photo.id, user_id=owner.id).status == "ready"
+    assert status_of(conn, job) == "pending"
+
+
+# --- Sending goes wrong -----------------------------------------------------------------------
+
+
+def test_a_lost_answer_is_found_again_and_paid_once(conn, worker, job, practice):
+    spoil(practice, "lost_answer")
+    step(worker)
+    card = card_of(conn, job)
+    assert (card.status, card.charged) == ("unknown", "unknown")
+    assert card.attention == job_service.LOST
+    assert ledger_of(conn, job) == [("unknown", None, None)]
+
+    drive(worker, is_in(conn, job, "completed"))
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+    assert charges(practice) == 1
+
+
+def test_refused_connections_cost_nothing(
+    conn, worker, make_worker, make_settings, job, database, fal_environ
+):
+    environ = dict.fromkeys(fal_environ, "http://127.0.0.1:9")
+    cut_off = make_worker(settings=make_settings(POSTGRES_URL=database, **environ))
+    step(cut_off)
+    assert status_of(conn, job) == "pending"
+    assert ledger_of(conn, job) == [("abandoned", None, None)]
+    assert step(worker) == 0, "it waits a moment"
+    drive(worker, is_in(conn, job, "completed"))
+    assert [state for state, _, _ in ledger_of(conn, job)] == ["abandoned", "settled"]
+
+
+def test_a_refused_connection_after_the_upload(
+    conn, make_worker, make_settings, database, fal_environ, job
+):
+    environ = fal_environ | {"FAL_QUEUE_URL": "http://127.0.0.1:9"}
+    step(make_worker(settings=make_settings(POSTGRES_URL=database, **environ)))
+    assert status_of(conn, job) == "pending"
+    assert ledger_of(conn, job) == [("rejected", None, None)]
+    assert card_of(conn, job).charged == "no"
+
+
+@pytest.mark.parametrize(
+    ("mode", "state"), [("refuse_429", "rejected"), ("upload_error", "abandoned")]
+)
+def test_what_was_not_accepted_is_tried_again(conn, worker, job, practice, mode, state):
+    spoil(practice, mode)
+    step(worker)
+    waiting = jobs.find(conn, job_id=job.id)
+    assert (waiting.status, waiting.attention) == ("pending", None)
+    assert ledger_of(conn, job) == [(state, None, None)]
+    drive(worker, is_in(conn, job, "completed"))
+    assert charges(practice) == 1
+
+
+def test_a_locked_account_pauses_with_a_sentence(conn, worker, job, practice):
+    spoil(practice, "locked")
+    step(worker)
+    waiting = jobs.find(conn, job_id=job.id)
+    assert waiting.status == "pending"
+    assert "Nothing was charged" in waiting.attention
+    assert step(worker, later=50) == 0
+    drive(worker, is_in(conn, job, "completed"))
+    assert card_of(conn, job).attention is None
+
+
+def test_a_refusal_fails_the_job_for_free(conn, worker, job, practice):
+    spoil(practice, "unprocessable")
+    step(worker)
+    card = card_of(conn, job)
+    assert (card.status, card.charged, card.error_code) == ("failed", "no", "refused")
+    assert card.error_message == "The provider did not accept this request."
+    (submission,) = submissions.list_of_job(conn, job_id=job.id)
+    assert (submission.state, submission.http_status) == ("rejected", 422)
+    assert "Prompt is not valid" in submission.detail
+    assert step(worker, later=3600) == 0
+
+
+@pytest.mark.parametrize("mode", ["server_error", "bad_gateway_nginx"])
+def test_an_unclear_answer_is_never_sent_again_without_proof(
+    conn, worker, owner, photo, job, practice, mode
+):
+    spoil(practice, mode)
+    step(worker)
+    assert status_of(conn, job) == "unknown"
+    for later in (120, 1200, 90_000):
+        step(worker, later=later)
+        assert status_of(conn, job) == "unknown", "nothing proves that it never arrived"
+
+    witness = factories.make_job(conn, user=owner, image=photo)
+    drive(worker, is_in(conn, witness, "completed"), later=60)
+    step(worker, later=800)
+    assert status_of(conn, job) == "unknown", "the list may lag for a quarter of an hour"
+    step(worker, later=1000)
+    assert (status_of(conn, job), card_of(conn, job).charged) == ("pending", "no")
+    drive(worker, is_in(conn, job, "completed"))
+    assert [state for state, _, _ in ledger_of(conn, job)] == ["abandoned", "settled"]
+    assert charges(practice) == 2
+
+
+def test_a_workflow_that_cannot_be_rendered_fails_the_job(conn, worker, owner, photo):
+    workflow = factories.make_workflow(
+        conn,
+        max_references=0,
+        request_template={
+            "prompt": "{{ setting }}",
+            "image_urls": "{{ image_urls }}",
+            "half": "{{ 1 / ((seed | default(1)) - 7) }}",
+        },
+    )
+    batch = factories.make_batch(
+        conn,
+        user=owner,
+        photos=[photo],
+        workflow=workflow,
+        parameters={"setting": "outdoor", "seed": 7},
+    )
+    (job,) = factories.jobs_of(conn, batch)
+    step(worker)
+    card = card_of(conn, job)
+    assert (card.status, card.charged) == ("failed", "no")
+    assert ledger_of(conn, job) == [("abandoned", None, None)]
+
+
+# --- fal makes no picture ---------------------------------------------------------------------
+
+
+def test_a_withheld_picture_fails_and_is_charged(conn, worker, job, practice):
+    spoil(practice, "nsfw")
+    drive(worker, is_in(conn, job, "failed"))
+    card = card_of(conn, job)
+    assert (card.error_code, card.charged) == ("safety", "yes")
+    assert ledger_of(conn, job) == [("settled", "error", "yes")]
+
+
+def test_a_model_error_fails_the_job(conn, worker, job, practice):
+    spoil(practice, "model_error")
+    drive(worker, is_in(conn, job, "failed"))
+    card = card_of(conn, job)
+    assert (card.error_code, card.charged) == ("content_policy", "unknown")
+    assert card.error_message == "The provider's content check stopped this photo."
+
+
+def test_a_result_that_does_not_come_is_asked_for_again(conn, worker, job, practice):
+    spoil(practice, "result_504", count=2)
+    drive(worker, is_in(conn, job, "completed"), later=400)
+    assert charges(practice) == 1
+
+
+def test_what_never_ends_is_stopped_after_the_deadline(conn, worker, job, practice):
+    spoil(practice, "never")
+    step(worker)
+    step(worker, later=500)
+    assert jobs.find(conn, job_id=job.id).cancel_requested_at is None
+    step(worker, later=610)
+    assert jobs.find(conn, job_id=job.id).cancel_requested_at is not None
+    step(worker, later=650)
+    assert status_of(conn, job) == "cancelled"
+    assert ledger_of(conn, job) == [("settled", "cancelled", "unknown")]
+
+
+def test_what_does_not_stop_either_is_late(conn, worker, job, practice, monkeypatch):
+    monkeypatch.setattr(practice.books, "cancel", lambda request: True)  # asked, and no more
+    spoil(practice, "never")
+    step(worker)
+    step(worker, later=5000)
+    assert status_of(conn, job) == "processing", "it was asked only now"
+    step(worker, later=5010)
+    card = card_of(conn, job)
+    assert (card.status, card.error_code, card.charged) == ("failed", "late", "unknown")
+    assert ledger_of(conn, job) == [("settled", "expired", "unknown")]
+
+
+def test_an_id_that_fal_has_forgotten_is_looked_for(conn, worker, job, practice):
+    step(worker)
+    (request,) = practice.books.listed()
+    del practice.books._requests[request.request_id]
+    step(worker, later=300)
+    assert status_of(conn, job) == "processing"
+    step(worker, later=700)
+    assert status_of(conn, job) == "unknown"
+    practice.books._requests[request.request_id] = request
+    drive(worker, is_in(conn, job, "completed"))
+    assert charges(practice) == 1
+
+
+# --- Cancelling -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["held", "pending"])
+def test_what_was_not_sent_is_cancelled_at_once(conn, worker, owner, status):
+    job = factories.make_job(conn, user=owner, status=status)
+    assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "cancelled"
+    assert status_of(conn, job) == "cancelled"
+    assert step(worker, later=60) == 0
+
+
+def test_cancelled_while_the_inputs_go_up(conn, worker, job, owner, practice):
+    (send,) = worker.claim(room=1)
+    assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "asked"
+    send()
+    assert status_of(conn, job) == "cancelled"
+    assert ledger_of(conn, job) == [("abandoned", None, None)]
+    assert charges(practice) == 0
+
+
+def test_cancelled_while_fal_works(conn, worker, job, owner, practice):
+    spoil(practice, "never")
+    step(worker)
+    assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "asked"
+    drive(worker, is_in(conn, job, "cancelled"))
+    assert ledger_of(conn, job) == [("settled", "cancelled", "unknown")]
+
+
+def test_a_picture_that_comes_in_spite_of_it_is_kept(conn, worker, job, owner, practice):
+    step(worker)
+    (request,) = practice.books.listed()
+    drive_until_made(practice, request)
+    job_service.cancel(conn, job_id=job.id, user_id=owner.id)
+    drive(worker, is_in(conn, job, "completed"))
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+
+
+def drive_until_made(practice, request):
+    end = time.monotonic() + 60
+    while request.state != "COMPLETED":
+        assert time.monotonic() < end, "it never came about"
+
+
+@pytest.mark.parametrize("status", ["storing", "completed", "failed", "cancelled", "unknown"])
+def test_what_cannot_be_cancelled(conn, owner, status):
+    job = factories.make_job(conn, user=owner, status=status)
+    with pytest.raises(Refused):
+        job_service.cancel(conn, job_id=job.id, user_id=owner.id)
+    assert status_of(conn, job) == status
+
+
+def test_a_retry_is_a_new_submission(conn, worker, job, owner, practice):
+    spoil(practice, "unprocessable")
+    step(worker)
+    job_service.retry(conn, job_id=job.id, user_id=owner.id)
+    drive(worker, is_in(conn, job, "completed"))
+    assert [state for state, _, _ in ledger_of(conn, job)] == ["rejected", "settled"]
+    card = card_of(conn, job)
+    assert (card.charged, card.error_message) == ("yes", None)
+
+
+# --- Workers that vanish or come late ---------------------------------------------------------
+
+
+def test_three_crashes_before_sending_fail_a_job_for_free(conn, worker, job, practice):
+    for later, status in [(100, "pending"), (200, "pending"), (300, "failed")]:
+        worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=later))
+        job_service.recover_expired(conn, now=datetime.now(UTC) + timedelta(seconds=later + 60))
+        assert status_of(conn, job) == status
+    card = card_of(conn, job)
+    assert (card.error_code, card.charged) == ("poison", "no")
+    assert ledger_of(conn, job) == [("abandoned", None, None)] * 3
+    assert charges(practice) == 0
+
+
+@pytest.mark.parametrize(("moment", "arrived"), [("before", 0), ("after", 1)])
+def test_a_kill_around_the_post(
+    conn, make_worker, settings, worker, job, practice, moment, arrived
+):
+    def kill():
+        raise KilledError
+
+    (send,) = make_worker(EventfulFal(settings, **{moment: kill})).claim(room=1)
+    with pytest.raises(KilledError):
+        send()
+    assert (status_of(conn, job), ledger_of(conn, job)) == ("submitting", [("sent", None, None)])
+    assert step(worker, later=30) == 0, "the lease protects it"
+
+    drive(worker, is_in(conn, job, "unknown", "completed"), later=60)
+    assert charges(practice) == arrived
+    if arrived:
+        drive(worker, is_in(conn, job, "completed"))
+        assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+
+
+def test_an_expired_lease_while_fal_works_only_looks_again(conn, worker, job, practice):
+    step(worker)
+    claimed = worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=10))
+    assert len(claimed) == 1, "and never run"
+    drive(worker, is_in(conn, job, "completed"))
+    assert charges(practice) == 1
+
+
+def test_a_late_sender_does_not_send(conn, make_worker, worker, job, practice):
+    (late,) = make_worker().claim(room=1)
+    drive(worker, is_in(conn, job, "completed"))
+    before = jobs.find(conn, job_id=job.id)
+    late()
+    assert jobs.find(conn, job_id=job.id) == before
+    assert [state for state, _, _ in ledger_of(conn, job)] == ["abandoned", "settled"]
+    assert charges(practice) == 1
+
+
+def test_a_late_collector_changes_nothing(conn, make_worker, worker, job, storage):
+    drive(worker, is_in(conn, job, "storing"))
+    (late,) = make_worker().claim(room=1)
+    drive(worker, is_in(conn, job, "completed"))
+    before = card_of(conn, job)
+    late()
+    assert card_of(conn, job) == before
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+    (result,) = conn.execute("SELECT blob_url, sha256 FROM images WHERE is_processed").fetchall()
+    assert storage.sha256(result[0]) == result[1]
+
+
+def test_a_late_look_changes_nothing(conn, make_worker, worker, job, practice):
+    step(worker)
+    later = datetime.now(UTC) + timedelta(seconds=10)
+    (late,) = make_worker().claim(room=1, now=later)
+    drive(worker, is_in(conn, job, "completed"))
+    before = card_of(conn, job)
+    late()
+    assert card_of(conn, job) == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "state"),
+    [
+        (None, "processing", "accepted"),
+        ("refuse_429", "pending", "rejected"),
+        ("unprocessable", "failed", "rejected"),
+        ("lost_answer", "unknown", "unknown"),
+    ],
+)
+def test_the_answer_of_a_post_is_saved_however_late(
+    conn, make_worker, settings, job, practice, mode, status, state
+):
+    """Meanwhile another worker has taken the job for one whose answer is lost."""
+    if mode:
+        spoil(practice, mode)
+
+    def recover():
+        job_service.recover_expired(conn, now=datetime.now(UTC) + timedelta(seconds=60))
+        assert status_of(conn, job) == "unknown"
+
+    step(make_worker(EventfulFal(settings, after=recover)))
+    assert status_of(conn, job) == status
+    assert ledger_of(conn, job) == [(state, None, None)]
+
+
+def test_trouble_after_the_post_never_gives_the_request_up(
+    conn, make_worker, settings, job, practice
+):
+    """The job counts as lost already, and then something unforeseen breaks the sender."""
+
+    def recover_and_break():
+        job_service.recover_expired(conn, now=datetime.now(UTC) + timedelta(seconds=60))
+        raise RuntimeError("unforeseen")
+
+    step(make_worker(EventfulFal(settings, after=recover_and_break)))
+    assert (status_of(conn, job), ledger_of(conn, job)) == ("unknown", [("unknown", None, None)])
+    drive(make_worker(), is_in(conn, job, "completed"))
+    assert charges(practice) == 1
+
+
+# --- Order and caps ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"MAX_IN_FLIGHT": "5"}, [5]),
+        ({"MAX_IN_FLIGHT": "50", "MAX_IN_FLIGHT_PER_USER": "2"}, [2, 2, 2]),
+        ({"MAX_IN_FLIGHT": "5", "MAX_IN_FLIGHT_PER_USER": "2"}, [5]),
+    ],
+)
+def test_caps_hold_exactly_between_workers(conn, pool, make_settings, database, environ, expected):
+    for _ in range(3):
+        user = factories.make_user(conn)
+        photos = [factories.make_image(conn, user=user) for _ in range(8)]
+        factories.make_batch(conn, user=user, photos=photos)
+    settings = make_settings(POSTGRES_URL=database, **environ)
+    start = threading.Barrier(6)
+
+    def claim_all():
+        start.wait()
+        claimed = []
+        while True:
+            with pool.connection() as mine:
+                if (sending := job_service.claim_send(mine, settings)) is None:
+                    return claimed
+            claimed.append(sending.task.user_id)
+
+    with ThreadPoolExecutor(6) as threads:
+        futures = [threads.submit(claim_all) for _ in range(6)]
+    claimed = [user for future in futures for user in future.result()]
+    if len(expected) == 1:
+        assert len(claimed) == expected[0]
+    else:
+        assert sorted(claimed.count(user) for user in set(claimed)) == expected
+
+
+def test_the_user_with_the_fewest_in_flight_comes_first(conn, settings, owner, other):
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    busy = factories.make_batch(
+        conn,
+        user=owner,
+        photos=[factories.make_image(conn, user=owner) for _ in range(4)],
+        created_at=first,
+    )
+    factories.make_job(conn, user=other, created_at=first + timedelta(hours=1))
+    order = [job_service.claim_send(conn, settings).task for _ in range(4)]
+    assert [task.user_id for task in order] == [owner.id, other.id, owner.id, owner.id]
+    places = [job.id for job in factories.jobs_of(conn, busy)]
+    assert [task.id for task in order if task.user_id == owner.id] == places[:3]
+
+
+def test_a_job_at_fal_counts_as_in_flight(conn, make_settings, owner):
+    factories.make_job(conn, user=owner, status="processing")
+    factories.make_job(conn, user=owner)
+    assert job_service.claim_send(conn, make_settings(MAX_IN_FLIGHT="1")) is None
+    assert job_service.claim_send(conn, make_settings(MAX_IN_FLIGHT="2")) is not None
+
+
+@pytest.mark.parametrize("what", ["photo", "reference"])
+def test_pictures_wait_for_their_photos(conn, settings, owner, what):
+    unready = factories.make_image(conn, user=owner, status="preparing")
+    ready = factories.make_image(conn, user=owner)
+    photo, reference = (unready, ready) if what == "photo" else (ready, unready)
+    factories.make_batch(conn, user=owner, photos=[photo], references=[reference])
+    assert job_service.claim_send(conn, settings) is None
+    images.finish_preparing(conn, image_id=unready.id, fence=0, width=1, height=1)
+    assert job_service.claim_send(conn, settings) is not None
+
+
+def test_a_waiting_first_photo_does_not_hold_up_the_second(conn, settings, owner):
+    photos = [
+        factories.make_image(conn, user=owner, status=status) for status in ("preparing", "ready")
+    ]
+    factories.make_batch(conn, user=owner, photos=photos)
+    assert job_service.claim_send(conn, settings).original.id == photos[1].id
+
+
+# --- Photos that cannot be prepared -----------------------------------------------------------
+
+
+@pytest.fixture
+def broken(conn, owner, storage):
+    """A photo whose container is whole and whose pixels are not."""
+    data = bytearray(pictures.png(pictures.photo(size=(320, 240))))
+    at = data.index(b"IDAT") + 1000
+    data[at : at + 2000] = bytes(2000)
+    return factories.make_image(
+        conn, user=owner, status="preparing", name="torn.png", data=bytes(data), storage=storage
+    )
+
+
+@pytest.mark.parametrize("role", ["photo", "reference"])
+@pytest.mark.parametrize("status", ["pending", "held"])
+def test_a_rejected_photo_fails_what_waits_for_it(conn, worker, owner, photo, broken, role, status):
+    chosen = ([broken], []) if role == "photo" else ([photo], [broken])
+    batch = factories.make_batch(
+        conn, user=owner, photos=chosen[0], references=chosen[1], statuses=[status]
+    )
+    (job,) = factories.jobs_of(conn, batch)
+    bystander = factories.make_job(conn, user=owner, image=photo, status="held")
+    step(worker)
+    rejected = images.find(conn, image_id=broken.id, user_id=owner.id)
+    assert rejected.status == "rejected"
+    assert rejected.rejection.startswith("Not readable.")
+    card = card_of(conn, job)
+    assert (card.status, card.error_code, card.charged) == ("failed", "unreadable", None)
+    assert card.error_message == "torn.png could not be read. Upload it again."
+    assert status_of(conn, bystander) == "held"
+
+
+def test_a_photo_that_kills_its_worker_three_times_is_rejected(conn, worker, owner, storage):
+    photo = factories.make_image(conn, user=owner, status="preparing", data=PHOTO, storage=storage)
+    for later in (0, 200, 400):
+        now = datetime.now(UTC) + timedelta(seconds=later)
+        assert images.claim_preparing(conn, lease_seconds=90, now=now) is not None
+    step(worker, later=600)
+    assert images.find(conn, image_id=photo.id, user_id=owner.id).status == "rejected"
+
+
+def test_a_full_disk_is_not_the_photos_fault(conn, worker, owner, storage):
+    photo = factories.make_image(conn, user=owner, status="preparing", data=PHOTO, storage=storage)
+    storage.partial.write_text("a file in place of the folder")
+    for later in range(0, 500, 100):
+        assert step(worker, later=later) == 1
+    assert images.find(conn, image_id=photo.id, user_id=owner.id).status == "preparing"
+    storage.partial.unlink()
+    step(worker, later=600)
+    assert images.find(conn, image_id=photo.id, user_id=owner.id).status == "ready"
+
+
+# --- Storing ----------------------------------------------------------------------------------
+
+
+def test_a_full_disk_keeps_a_paid_picture_waiting(conn, worker, job, storage, practice):
+    drive(worker, is_in(conn, job, "storing"))
+    if storage.partial.exists():
+        storage.partial.rmdir()
+    storage.partial.write_text("a file in place of the folder")
+    for later in (60, 500):
+        step(worker, later=later)
+        card = card_of(conn, job)
+        assert card.status == "storing"
+        assert card.attention == "Saving waits for disk space. Nothing is lost."
+    storage.partial.unlink()
+    drive(worker, is_in(conn, job, "completed"), later=1000)
+    card = card_of(conn, job)
+    assert (card.attention, card.charged) == (None, "yes")
+    assert charges(practice) == 1
+
+
+def output_of(practice):
+    (request,) = practice.books.listed()
+    drive_until_made(practice, request)
+    return practice.books.files.parent / request.outputs[0]["path"].lstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        pytest.param(b"GIF89a" + bytes(100), (None, None), id="a type that we do not decode"),
+        pytest.param("torn", (320, 240), id="damaged"),
+        pytest.param(pictures.raw_png(9000, 9000), (None, None), id="too large to decode"),
+    ],
+)
+def test_a_paid_picture_that_we_cannot_decode_is_kept(
+    conn, worker, job, storage, practice, data, size
+):
+    if data == "torn":
+        data = bytearray(pictures.png(pictures.photo(size=(320, 240))))
+        at = data.index(b"IDAT") + 1000
+        data[at : at + 2000] = bytes(2000)
+    step(worker)
+    output_of(practice).write_bytes(data)
+    drive(worker, is_in(conn, job, "completed"))
+    card = card_of(conn, job)
+    assert card.result_has_preview is False
+    assert (card.result_width, card.result_height) == size
+    result = images.find(conn, image_id=card.result_image_id, user_id=job.user_id)
+    with storage.open(result.blob_url) as file:
+        assert file.read() == data
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+
+
+def test_an_error_page_is_not_taken_for_the_picture(conn, worker, job, practice):
+    step(worker)
+    file = output_of(practice)
+    picture = file.read_bytes()
+    file.write_bytes(b"<!doctype html><p>Try again later</p>")
+    drive(worker, is_in(conn, job, "storing"))
+    step(worker, later=60)
+    card = card_of(conn, job)
+    assert card.status == "storing"
+    assert card.attention.startswith("The provider does not hand the picture out.")
+    file.write_bytes(picture)
+    drive(worker, is_in(conn, job, "completed"), later=600)
+
+
+def test_trouble_in_a_row_is_asked_about_less_often(conn, worker, job, practice):
+    step(worker)
+    output_of(practice).unlink()
+    drive(worker, is_in(conn, job, "storing"))
+    for later in range(100, 800, 100):
+        step(worker, later=later)
+    waits = jobs.find(conn, job_id=job.id).run_after - datetime.now(UTC)
+    assert timedelta(seconds=60) < waits < timedelta(minutes=7)
+
+
+def test_a_picture_that_is_gone_counts_as_lost_after_a_day(conn, worker, job, practice):
+    step(worker)
+    output_of(practice).unlink()
+    drive(worker, is_in(conn, job, "storing"))
+    for later in (3600, 80_000):
+        step(worker, later=later)
+        assert status_of(conn, job) == "storing"
+    step(worker, later=90_000)
+    card = card_of(conn, job)
+    assert (card.status, card.error_code, card.charged) == ("failed", "lost", "yes")
+    assert ledger_of(conn, job) == [("settled", "expired", "yes")]
+
+
+# --- What the worker leaves to others ---------------------------------------------------------
+
+
+def test_the_next_look_is_announced(conn, worker, job):
+    assert jobs.next_due(conn).seconds is None
+    step(worker)
+    assert 0 < jobs.next_due(conn).seconds <= 1
+    assert worker._pause() <= 1
+
+
+def test_released_and_retried_batches_reach_the_worker(conn, worker, owner, photo, practice):
+    batch = factories.make_batch(conn, user=owner, photos=[photo], statuses=["held"])
+    (job,) = factories.jobs_of(conn, batch)
+    assert step(worker, later=60) == 0
+    assert batch_service.release(conn, batch_id=batch.id, user_id=owner.id) == 1
+    spoil(practice, "unprocessable")
+    step(worker)
+    assert batch_service.retry(conn, batch_id=batch.id, user_id=owner.id) == 1
+    drive(worker, is_in(conn, job, "completed"))
+
+
+def test_an_upload_is_prepared_under_the_services_name(conn, worker, owner, storage):
+    photo = factories.make_image(conn, user=owner, status="preparing", data=PHOTO, storage=storage)
+    task = images.claim_preparing(conn, lease_seconds=90)
+    image_service.prepare(worker._pool.connection, storage, worker._settings, task=task)
+    assert image_service.get(conn, image_id=photo.id, user_id=owner.id).has_preview
+    assert make_storage(worker._settings.blob_url, data_dir=worker._settings.data_dir).exists(
+        image_key(owner.id, photo.id, "thumb.webp")
+    )
+    assert sessions.list_of_user(conn) == []
