@@ -296,15 +296,15 @@ def fail(
 
 
 def confirm_cancelled(conn: Connection[Any], *, task: FalTask, detail: str) -> None:
-    """Fal stopped before a picture was made: free when no machine had begun to work on it."""
+    """Fal stopped before a picture was made.
+
+    Whether a machine had begun, and so whether it was charged, nobody tells: it may have begun
+    since our last look.
+    """
     with conn.transaction():
         if jobs.cancel_at_fal(conn, job_id=task.id, fence=task.fence):
             submissions.settle(
-                conn,
-                token=task.token,
-                outcome="cancelled",
-                charged="no" if task.started_at is None else "unknown",
-                detail=detail,
+                conn, token=task.token, outcome="cancelled", charged="unknown", detail=detail
             )
 
 
