@@ -188,6 +188,8 @@ def _field(
     default = "" if field.default is None else field.default
     if isinstance(default, bool):
         default = str(default).lower()
+    if field.kind == "boolean" and "client_key" in typed:
+        default = ""  # the form was filled in, and a browser sends nothing for an empty box
     kind = "slider" if field.widget == "slider" else KINDS.get(field.kind, field.kind)
     return {
         "name": field.name,
@@ -283,7 +285,7 @@ def live(id: UUID) -> ResponseReturnValue:  # noqa: A002
     version = _version(batch)
     response = Response(headers={"Cache-Control": "private, no-cache"})
     response.set_etag(version)
-    if version in request.if_none_match:
+    if request.if_none_match.contains_weak(version):  # proxies that compress weaken it
         response.status_code = 304
         return response
     page = _page(batch, since=_moment(request.args.get("since", "")))

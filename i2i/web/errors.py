@@ -3,6 +3,7 @@
 import logging
 import secrets
 
+import psycopg
 from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
@@ -89,6 +90,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(InvalidFields, lambda error: answer(422, sentence=str(error)))
     app.register_error_handler(StorageError, lambda error: answer(507, sentence=str(error)))
     app.register_error_handler(DatabaseUnavailable, on_database)
+    app.register_error_handler(psycopg.DataError, on_data)
     app.register_error_handler(TooManyTries, on_too_many)
     app.register_error_handler(Exception, on_unforeseen)
 
@@ -99,7 +101,17 @@ def on_http(error: HTTPException) -> ResponseReturnValue:
         return error
     # A sentence of ours says what was not stored or changed; Werkzeug's are for developers.
     ours = error.description if error.description and "Nothing was" in error.description else None
-    return answer(error.code, sentence=ours)
+    response = make_response(answer(error.code, sentence=ours))
+    for name, value in error.get_headers():  # Allow, Content-Range, Retry-After
+        if name != "Content-Type":
+            response.headers[name] = value
+    return response
+
+
+def on_data(error: psycopg.DataError) -> ResponseReturnValue:
+    """400: a value that PostgreSQL cannot hold, such as text with a NUL, came from outside."""
+    log.warning("400 at %s: %s", request.path, type(error).__name__)
+    return answer(400)
 
 
 def on_too_many(error: TooManyTries) -> ResponseReturnValue:

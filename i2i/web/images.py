@@ -16,6 +16,7 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
@@ -163,7 +164,12 @@ def _bytes(image: Image, *, key: str, mime_type: str, etag: str) -> Response:
     if "download" in request.args:
         response.headers["Content-Disposition"] = attachment(image.original_filename)
     response.set_etag(etag)
-    response.make_conditional(request, accept_ranges=True, complete_length=size)
+    response.vary.add("Accept")  # the same URL answers with facts
+    try:
+        response.make_conditional(request, accept_ranges=True, complete_length=size)
+    except RequestedRangeNotSatisfiable:
+        response.close()
+        raise
     return response
 
 

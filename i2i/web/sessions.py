@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import cast
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import (
@@ -20,7 +19,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
 from i2i import passwords
-from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
+from i2i.errors import InvalidFields, NotFound, TooManyTries, WrongCredentials
 from i2i.models import CurrentUser
 from i2i.queries import batches as batch_queries
 from i2i.queries import sessions as queries
@@ -107,10 +106,7 @@ def own_path(text: str | None) -> str:
     start = url_for("images.upload")
     if not text or not text.startswith("/") or any(ord(letter) < 33 for letter in text):
         return start
-    parts = urlsplit(text)
-    if parts.scheme or parts.netloc or text.startswith("//") or "\\" in text:
-        return start
-    return text
+    return start if text.startswith("//") or "\\" in text else text
 
 
 @bp.get("/login")
@@ -229,5 +225,6 @@ def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | N
 @bp.post("/account/sessions/<uuid:id>/revoke")
 def revoke(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     """Sign one of the user's own browsers out."""
-    queries.delete(connection(), session_id=id, user_id=current_user().id)
+    if not queries.delete(connection(), session_id=id, user_id=current_user().id):
+        raise NotFound("This session has ended.")
     return redirect(url_for("sessions.account"), code=303)
