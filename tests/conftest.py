@@ -198,10 +198,15 @@ class OneConnection:
 
 
 @pytest.fixture
-def app(settings, conn):
+def pool(conn):
+    return OneConnection(conn)
+
+
+@pytest.fixture
+def app(settings, pool):
     made = create_app(settings)
     made.testing = True
-    made.extensions["i2i"].database.use(OneConnection(conn))
+    made.extensions["i2i"].database.use(pool)
     return made
 
 

@@ -1,0 +1,510 @@
+"""Choosing settings, making pictures of several photos, and watching them."""
+
+import re
+from urllib.parse import urlsplit
+
+import factories
+import pages
+import pytest
+
+from i2i.queries import images as image_queries
+from i2i.services import workflows as workflow_service
+
+EVIL = '"><img src=x onerror=alert(1)>.jpg'
+KEY = "0123456789abcdef"
+
+JOB_KEYS = {
+    *("id", "url", "status", "attention", "original_filename", "workflow", "parameters", "error"),
+    *("next_step", "charged", "queue_position", "eta_seconds", "original_url", "result_url"),
+    *("created_at", "completed_at", "processing_time_ms"),
+}
+BATCH_KEYS = {"id", "url", "status", "counts", "jobs"}
+
+
+@pytest.fixture
+def photos(conn, owner):
+    factories.make_workflow(conn)
+    return [factories.make_image(conn, user=owner, name=f"{letter}.jpg") for letter in "cab"]
+
+
+def order(photos, **changes):
+    return {
+        "image": [str(photo.id) for photo in photos],
+        "workflow": "basic-v1",
+        "setting": "outdoor",
+        "client_key": KEY,
+    } | changes
+
+
+def make(browser, photos, **changes):
+    return browser.json("/batches", method="POST", data=order(photos, **changes))
+
+
+def new_url(photos, **more):
+    return {"path": "/batches/new", "query_string": {"image": [p.id for p in photos], **more}}
+
+
+# --- The form ---------------------------------------------------------------------------------
+
+
+def test_the_form_as_it_stands_makes_a_batch(as_owner, photos):
+    page = pages.check(as_owner.get(**new_url(photos)))
+    assert page.one("h2", id="photos-title").text == "3 photos"
+    sent = page.form("/batches")
+    assert [value for name, value in sent if name == "image"] == [
+        str(photo.id) for photo in sorted(photos, key=lambda photo: photo.original_filename)
+    ]
+    names = [name for name, _ in sent]
+    answer = as_owner.post(
+        "/batches", data={name: [v for n, v in sent if n == name] for name in names}
+    )
+    assert answer.status_code == 303
+    shown = pages.check(as_owner.get(answer.headers["Location"]))
+    assert shown.one("h1").text == "3 photos, Basic"
+    assert len(shown.all("article")) == 3
+
+
+def test_every_shipped_workflow_has_a_form(as_owner, conn, owner):
+    workflow_service.seed(conn)
+    photo = factories.make_image(conn, user=owner)
+    first = pages.check(as_owner.get(**new_url([photo])))
+    links = [each["href"] for each in first.all("a", class_="workflow")]
+    assert len(links) == 2, "the third is not switched on"
+    for link in links:
+        page = pages.check(as_owner.get(link))
+        sent = page.form("/batches")
+        answer = as_owner.json("/batches", method="POST", data=dict(sent))
+        assert answer.status_code == 201, answer.json
+
+
+def test_without_photos_there_is_nothing_to_choose(as_owner, photos):
+    assert as_owner.get("/batches/new").headers["Location"] == "/upload"
+
+
+def test_no_workflow_at_all(as_owner, conn, owner):
+    photo = factories.make_image(conn, user=owner)
+    assert as_owner.get(**new_url([photo])).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["image=1", "image=%00", "image=../x", "reference=1", "workflow=%00", "workflow=nowhere"],
+)
+def test_odd_links(as_owner, photos, query):
+    answer = as_owner.get(f"/batches/new?image={photos[0].id}&{query}")
+    assert answer.status_code in {200, 400, 404}
+    pages.check(answer)
+
+
+def test_the_estimate_counts_what_is_typed(as_owner, photos):
+    page = pages.check(as_owner.get(**new_url(photos, variations=4, setting="outdoor")))
+    assert page.one("dd", data_pictures=True).text == "12"
+    assert page.one("dd", data_total=True).text == "$0.42"
+    assert page.one("button", class_="wide").text == "Make 12 pictures"
+    chosen = [each for each in page.all("input", name="setting") if "checked" in each.attributes]
+    assert [each["value"] for each in chosen] == ["outdoor"]
+
+
+def test_a_price_that_nobody_knows(as_owner, conn, photos):
+    factories.make_workflow(conn, unit_price=None)
+    assert "price unknown" in pages.check(as_owner.get(**new_url(photos))).text
+
+
+def test_the_pilot_is_offered_for_more_than_two(as_owner, photos):
+    page = pages.check(as_owner.get(**new_url(photos)))
+    assert "Make the first 2 photos, then ask me about the other 1" in page.text
+    assert page.one("input", name="pilot")["value"] == "2"
+    assert pages.check(as_owner.get(**new_url(photos[:2]))).all("input", name="pilot") == []
+
+
+def test_references_are_offered_from_ones_uploads(as_owner, as_other, conn, other, photos):
+    foreign = factories.make_image(conn, user=other)
+    page = pages.check(as_owner.get(**new_url(photos[:1], reference=photos[1].id)))
+    boxes = {
+        box["value"]: "checked" in box.attributes for box in page.all("input", name="reference")
+    }
+    assert boxes[str(photos[1].id)] is True
+    assert str(foreign.id) not in boxes
+
+
+# --- What does not hold -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"image": []}, "image"),
+        ({"image": ["00000000-0000-4000-8000-000000000000"]}, "image"),
+        ({"reference": ["00000000-0000-4000-8000-000000000000"]}, "reference"),
+        ({"workflow": ""}, "workflow"),
+        ({"workflow": "nowhere"}, "workflow"),
+        ({"setting": "on the moon"}, "setting"),
+        ({"setting": ""}, "setting"),
+        ({"seed": "-1"}, "seed"),
+        ({"seed": "1e309"}, "seed"),
+        ({"seed": "NaN"}, "seed"),
+        ({"seed": "9223372036854775808"}, "seed"),
+        ({"seed": "٣"}, "seed"),
+        ({"seed": "1\0"}, "seed"),
+        ({"seed": "9" * 5000}, "seed"),
+        ({"variations": "0"}, "variations"),
+        ({"variations": "5"}, "variations"),
+        ({"variations": "-1"}, "variations"),
+        ({"variations": "two"}, "variations"),
+        ({"variations": "1.5"}, "variations"),
+        ({"pilot": "-1"}, "pilot"),
+        ({"pilot": "x"}, "pilot"),
+        ({"client_key": "short"}, "client_key"),
+        ({"client_key": "x" * 101}, "client_key"),
+        ({"user_id": "x"}, "user_id"),
+        ({"status": "completed"}, "status"),
+        ({"unit_price": "0"}, "unit_price"),
+    ],
+)
+def test_a_field_that_does_not_hold_says_so_itself(as_owner, conn, photos, changes, field):
+    answer = make(as_owner, photos, **changes)
+    assert answer.status_code == 422
+    assert answer.json.keys() == {"error", "fields"}
+    assert answer.json["fields"].keys() == {field}
+    assert answer.json["error"] == "Nothing was sent or charged."
+    page = pages.check(as_owner.post("/batches", data=order(photos, **changes)), whole=True)
+    summary = page.one(role="alert")
+    assert "1 setting needs a look. Nothing was sent or charged." in summary.text
+    assert answer.json["fields"][field] in summary.text
+    if links := list(summary.all("a")):
+        assert links[0]["href"] == f"#field-{field}"
+        assert page.one(id=f"error-{field}").text == answer.json["fields"][field]
+    assert conn.execute("SELECT count(*) FROM batches").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("changes", [{"client_key": "with a \0 inside"}, {"workflow": "\0"}])
+def test_text_that_no_database_holds(as_owner, conn, photos, changes):
+    answer = make(as_owner, photos, **changes)
+    assert answer.status_code in {400, 422}
+    assert conn.execute("SELECT count(*) FROM batches").fetchone() == (0,)
+
+
+def test_a_photo_that_is_not_readable(as_owner, conn, owner, photos):
+    bad = factories.make_image(conn, user=owner, status="rejected", name="bad.jpg")
+    answer = make(as_owner, [*photos, bad])
+    assert answer.json["fields"] == {"image": "bad.jpg is not readable. Leave it out."}
+
+
+def test_a_photo_that_is_still_being_prepared_will_do(as_owner, conn, owner, photos):
+    fresh = factories.make_image(conn, user=owner, status="preparing")
+    assert make(as_owner, [fresh]).status_code == 201
+
+
+def test_a_photo_in_the_trash(as_owner, conn, owner, photos):
+    image_queries.set_deleted(conn, image_id=photos[0].id, user_id=owner.id, deleted=True)
+    assert "deleted in the meantime" in make(as_owner, photos).json["fields"]["image"]
+
+
+def test_a_workflow_that_was_switched_off_meanwhile(as_owner, conn, photos):
+    workflow_service.set_active(conn, workflow_id="basic-v1", is_active=False, cancel_waiting=False)
+    factories.make_workflow(conn, id="other-v1", name="Other")
+    answer = make(as_owner, photos)
+    assert answer.json["fields"] == {"workflow": "This workflow is switched off. Choose another."}
+    page = pages.check(as_owner.post("/batches", data=order(photos, seed="77")))
+    assert page.one("input", name="seed")["value"] == "77"
+    assert [each["value"] for each in page.all("input", name="workflow")] == ["basic-v1"]
+
+
+def test_too_many_pictures_for_one_batch(as_owner, conn, owner, photos):
+    many = [factories.make_image(conn, user=owner) for _ in range(51)]
+    answer = make(as_owner, many, variations="4")
+    assert answer.json["fields"]["variations"].startswith("204 pictures are more than the 200")
+
+
+def test_the_refused_form_keeps_everything(as_owner, photos):
+    typed = order(photos[:2], seed="not a number", variations="3", reference=[str(photos[2].id)])
+    page = pages.check(as_owner.post("/batches", data=typed))
+    kept = page.form("/batches")
+    assert {value for name, value in kept if name == "image"} == set(typed["image"])
+    kept = dict(kept)
+    assert kept["seed"] == "not a number"
+    assert kept["setting"] == "outdoor"
+    assert kept["variations"] == "3"
+    assert kept["reference"] == str(photos[2].id)
+    assert kept["client_key"] == KEY
+    assert page.one("input", name="seed")["aria-invalid"] == "true"
+    assert "not a number" not in page.one(role="alert").text
+
+
+def test_a_box_that_was_emptied_stays_empty(as_owner, conn, photos):
+    schema = factories.document()["parameter_schema"]
+    schema["required"] = ["setting", "outline"]
+    schema["properties"]["outline"] = {"type": "boolean", "title": "Outline", "x-order": 30}
+    factories.make_workflow(
+        conn,
+        parameter_schema=schema,
+        default_parameters={"setting": "studio white", "outline": True},
+        request_template={
+            "prompt": "{{ setting }}",
+            "image_urls": "{{ image_urls + references }}",
+            "outline": "{{ outline }}",
+            "seed": "{{ seed | default(none) }}",
+        },
+    )
+    fresh = pages.check(as_owner.get(**new_url(photos)))
+    assert "checked" in fresh.one("input", name="outline").attributes
+    page = pages.check(as_owner.post("/batches", data=order(photos, seed="x")))
+    assert "checked" not in page.one("input", name="outline").attributes
+    page = pages.check(as_owner.post("/batches", data=order(photos, seed="x", outline="true")))
+    assert "checked" in page.one("input", name="outline").attributes
+
+
+def test_what_is_typed_is_shown_never_run(as_owner, photos):
+    typed = order(photos, seed=EVIL, variations=EVIL, setting=EVIL)
+    page = pages.check(as_owner.post("/batches", data=typed))
+    assert not page.all("img", src="x")
+    assert page.one("input", name="seed")["value"] == EVIL
+
+
+def test_a_name_of_a_field_is_shown_never_run(as_owner, photos):
+    answer = as_owner.post("/batches", data=order(photos, **{EVIL: "1"}))
+    assert answer.status_code == 422
+    assert not pages.check(answer).all("img", src="x")
+
+
+# --- Making -----------------------------------------------------------------------------------
+
+
+def test_what_a_script_gets_to_know(as_owner, photos):
+    answer = make(as_owner, photos, seed="7")
+    batch = answer.json
+    assert answer.status_code == 201
+    assert batch.keys() == BATCH_KEYS
+    assert (batch["status"], batch["counts"]) == ("working", {"pending": 3})
+    assert batch["url"] == f"/batches/{batch['id']}"
+    assert [job["original_filename"] for job in batch["jobs"]] == ["a.jpg", "b.jpg", "c.jpg"]
+    for job in batch["jobs"]:
+        assert job.keys() == JOB_KEYS
+        assert job["parameters"] == {"setting": "outdoor", "seed": 7}
+        assert (job["charged"], job["result_url"], job["error"]) == ("no", None, None)
+        assert job["next_step"] == "Cancel"
+    assert as_owner.json(batch["url"]).json == batch
+    assert as_owner.json(batch["jobs"][0]["url"]).json == batch["jobs"][0]
+
+
+def test_variations_run_with_seeds_of_their_own(as_owner, photos):
+    jobs = make(as_owner, photos[:2], variations="3", seed="40").json["jobs"]
+    assert [job["parameters"]["seed"] for job in jobs] == [40, 41, 42] * 2
+
+
+def test_the_same_click_twice_is_one_batch(as_owner, conn, photos):
+    first = make(as_owner, photos)
+    again = make(as_owner, list(reversed(photos)))
+    assert (again.status_code, again.json["id"]) == (201, first.json["id"])
+    page = as_owner.post("/batches", data=order(photos))
+    assert page.headers["Location"] == first.json["url"]
+    assert conn.execute("SELECT count(*) FROM processing_jobs").fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"setting": "studio white"}, {"variations": "2"}, {"pilot": "1"}, {"seed": "1"}]
+)
+def test_the_same_key_for_something_else(as_owner, conn, photos, changes):
+    make(as_owner, photos)
+    answer = as_owner.post("/batches", data=order(photos, **changes))
+    assert answer.status_code == 422
+    page = pages.check(answer)
+    assert "This form was sent before with other settings" in page.one(role="alert").text
+    sent = page.form("/batches")
+    (key,) = [value for name, value in sent if name == "client_key"]
+    assert key != KEY
+    names = {name for name, _ in sent}
+    again = as_owner.json(
+        "/batches", method="POST", data={name: [v for n, v in sent if n == name] for name in names}
+    )
+    assert again.status_code == 201
+    assert conn.execute("SELECT count(*) FROM batches").fetchone() == (2,)
+
+
+def test_keys_of_two_people_do_not_meet(as_owner, as_other, conn, other, photos):
+    first = make(as_owner, photos).json
+    second = make(as_other, [factories.make_image(conn, user=other)])
+    assert second.status_code == 201
+    assert second.json["id"] != first["id"]
+
+
+# --- Pilot ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pilot(as_owner, photos, conn):
+    batch = make(as_owner, photos, pilot="1", variations="2").json
+    assert [job["status"] for job in batch["jobs"]] == ["pending"] * 2 + ["held"] * 4
+    return batch
+
+
+def finish(conn, batch):
+    """The worker's part, short: what was pending has ended."""
+    conn.execute(
+        "UPDATE processing_jobs SET status = 'cancelled', completed_at = now()"
+        " WHERE batch_id = %s AND status = 'pending'",
+        [batch["id"]],
+    )
+
+
+def test_the_question_comes_when_the_pilot_is_done(as_owner, conn, pilot):
+    assert "Good so far?" not in pages.check(as_owner.get(pilot["url"])).text
+    finish(conn, pilot)
+    page = pages.check(as_owner.get(pilot["url"]))
+    section = page.one("section", id="pilot")
+    assert "Look at the 2 pictures at full size." in section.text
+    assert "The other 4 will be made with exactly these settings, about $0.14." in section.text
+    assert [each.text for each in section.all("button")] == [
+        "Make the other 4",
+        "Cancel the other 4",
+    ]
+    assert as_owner.json(pilot["url"]).json["status"] == "waiting"
+
+
+def test_releasing_the_rest(as_owner, conn, pilot):
+    finish(conn, pilot)
+    assert as_owner.post(f"{pilot['url']}/release").headers["Location"] == pilot["url"]
+    assert as_owner.json(pilot["url"]).json["counts"] == {"cancelled": 2, "pending": 4}
+    answer = as_owner.json(f"{pilot['url']}/release", method="POST")
+    assert (answer.status_code, answer.json.keys()) == (200, BATCH_KEYS)
+
+
+def test_cancelling_what_has_not_started(as_owner, pilot):
+    assert as_owner.post(f"{pilot['url']}/cancel").headers["Location"] == pilot["url"]
+    batch = as_owner.json(pilot["url"]).json
+    assert (batch["status"], batch["counts"]) == ("done", {"cancelled": 6})
+    assert {job["charged"] for job in batch["jobs"]} == {"no"}
+    assert as_owner.json(f"{pilot['url']}/cancel", method="POST").status_code == 200
+
+
+def test_retrying_what_failed(as_owner, conn, owner):
+    job = factories.make_job(conn, user=owner, status="failed")
+    url = f"/batches/{job.batch_id}"
+    page = pages.check(as_owner.get(url))
+    assert "Retry 1 failed" in [each.text for each in page.all("button")]
+    assert as_owner.post(f"{url}/retry").status_code == 303
+    assert as_owner.json(url).json["counts"] == {"pending": 1}
+    answer = as_owner.post(f"{url}/retry")
+    assert answer.status_code == 409
+    assert "Nothing to retry" in pages.check(answer).text
+    assert as_owner.json(f"{url}/retry", method="POST").json.keys() == {"error"}
+
+
+# --- Watching ---------------------------------------------------------------------------------
+
+
+def live(browser, url, **headers):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return browser.get(url, headers=named)
+
+
+def test_nothing_new_is_304(as_owner, pilot):
+    page = pages.check(as_owner.get(pilot["url"]))
+    sheet = page.one(id="cards")
+    version = sheet["data-version"]
+    url = f"{sheet['data-live']}?since={version}"
+    for tag in (f'"{version}"', f'W/"{version}"', f'"old", "{version}"'):
+        answer = live(as_owner, url, If_None_Match=tag)
+        assert (answer.status_code, answer.data) == (304, b"")
+        assert answer.headers["ETag"] == f'"{version}"'
+    assert live(as_owner, url, If_None_Match='"old"').status_code == 200
+    assert live(as_owner, url).headers["Cache-Control"] == "private, no-cache"
+
+
+def test_only_what_changed_comes(as_owner, conn, owner):
+    photos = [factories.make_image(conn, user=owner) for _ in range(5)]
+    batch = factories.make_batch(conn, user=owner, photos=photos)
+    jobs = factories.jobs_of(conn, batch)
+    conn.execute(
+        "UPDATE processing_jobs SET status = 'cancelled', completed_at = now() WHERE batch_id = %s",
+        [batch.id],
+    )
+    page = pages.check(as_owner.get(f"/batches/{batch.id}"))
+    version = page.one(id="cards")["data-version"]
+    conn.execute(  # as if that had been a minute ago: the fragment looks five seconds back
+        "ALTER TABLE processing_jobs DISABLE TRIGGER USER"
+    )
+    conn.execute("UPDATE processing_jobs SET updated_at = updated_at - interval '1 minute'")
+    conn.execute("ALTER TABLE processing_jobs ENABLE TRIGGER USER")
+    as_owner.post(f"/jobs/{jobs[2].id}/retry")
+    answer = live(
+        as_owner, f"/batches/{batch.id}/live?since={version}", If_None_Match=f'"{version}"'
+    )
+    assert answer.status_code == 200
+    fragment = pages.check(answer, whole=False)
+    assert [each["id"] for each in fragment.all("article")] == [f"job-{jobs[2].id}"]
+    outer = fragment.one("div", data_version=answer.headers["ETag"].strip('"'))
+    assert outer["data-title"] == "(0/5) Batch – i2i"
+    assert "data-busy" in outer.attributes
+    assert fragment.one(id="status").text.startswith("0 of 5 done, 4 cancelled.")
+    for name in ("batch-actions", "strip", "charged", "pilot"):
+        assert page.one(id=name)
+        assert fragment.one(id=name)
+
+
+@pytest.mark.parametrize("since", ["", "x", "1", "1-", "1-x", "-5", "1-" + "9" * 40, "%00", "1-٣"])
+def test_an_odd_since_shows_everything(as_owner, pilot, since):
+    answer = as_owner.get(f"{pilot['url']}/live?since={since}")
+    assert answer.status_code == 200
+    assert len(pages.check(answer, whole=False).all("article")) == 6
+
+
+def test_the_fragment_is_like_the_page(as_owner, pilot):
+    page = pages.check(as_owner.get(pilot["url"]))
+    fragment = pages.check(as_owner.get(f"{pilot['url']}/live"), whole=False)
+    ids = {each["id"] for each in fragment.all() if each.get("id")}
+    assert ids <= {each["id"] for each in page.all() if each.get("id")}
+
+
+def test_statements_do_not_grow_with_the_pictures(as_owner, conn, owner, count_statements):
+    counts = {}
+    for number in (3, 50):
+        photos = [factories.make_image(conn, user=owner) for _ in range(number)]
+        batch = factories.make_batch(conn, user=owner, photos=photos)
+        for path in (f"/batches/{batch.id}", f"/batches/{batch.id}/live", "/jobs", "/upload"):
+            with count_statements() as statements:
+                assert as_owner.get(path).status_code == 200
+            counts.setdefault(path.replace(str(batch.id), ""), []).append(len(statements))
+        for path in (f"/batches/{batch.id}", "/jobs"):
+            with count_statements() as statements:
+                assert as_owner.json(path).status_code == 200
+            counts.setdefault(f"json {path[:8]}", []).append(len(statements))
+        with count_statements() as statements:
+            assert as_owner.get(**new_url(photos)).status_code == 200
+        counts.setdefault("new", []).append(len(statements))
+        with count_statements() as statements:
+            assert make(as_owner, photos, client_key=f"{number} of them").status_code == 201
+        counts.setdefault("make", []).append(len(statements))
+        with count_statements() as statements:
+            assert as_owner.post(f"/batches/{batch.id}/cancel").status_code == 303
+        counts.setdefault("cancel", []).append(len(statements))
+    assert {path: few for path, (few, many) in counts.items() if few != many} == {}
+    assert max(few for few, _ in counts.values()) <= 20
+
+
+@pytest.mark.parametrize("size", ["s", "m", "l", "", "xl"])
+def test_the_size_of_the_frames(as_owner, pilot, size):
+    page = pages.check(as_owner.get(f"{pilot['url']}?size={size}"))
+    assert f"sheet-{size if size in set('sml') else 'm'}" in page.one(id="cards")["class"]
+
+
+def test_names_are_shown_never_run(as_owner, conn, owner):
+    photo = factories.make_image(conn, user=owner, name=EVIL)
+    job = factories.make_job(conn, user=owner, image=photo, status="failed")
+    conn.execute("UPDATE processing_jobs SET error_message = %s", [EVIL])
+    for path in (f"/batches/{job.batch_id}", f"/jobs/{job.id}", "/jobs"):
+        page = pages.check(as_owner.get(path))
+        assert not page.all("img", src="x")
+        assert EVIL in page.text
+    answer = as_owner.get(f"/batches/{job.batch_id}/live")
+    assert not pages.check(answer, whole=False).all("img", src="x")
+    new = pages.check(as_owner.get(**new_url([photo])))
+    assert not new.all("img", src="x")
+
+
+def test_the_bar_counts_the_newest_batch_at_work(as_owner, pilot):
+    page = pages.check(as_owner.get("/upload"))
+    link = page.one("a", class_="running")
+    assert urlsplit(link["href"]).path == pilot["url"]
+    assert re.match(r"0 of 6", link.text)
+    assert pages.check(as_owner.get(pilot["url"])).all("a", class_="running") == []

@@ -1,0 +1,433 @@
+"""One picture in every state, and the history with its filters, search and pages."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import factories
+import pages
+import pytest
+
+from i2i.queries import breaker
+
+STATUSES = [
+    *("held", "pending", "submitting", "processing", "storing", "unknown"),
+    *("completed", "failed", "cancelled"),
+]
+EVIL = '"><img src=x onerror=alert(1)>.jpg'
+
+VARIANTS = {
+    "plain": "",
+    "attention": "attention = 'The disk is full.'",
+    "cancel asked": "cancel_requested_at = now()",
+    "begun": "started_at = now() - interval '31 seconds'",
+    "queued": "queue_position = 3",
+}
+
+WORDS = {
+    "held": ("Held", "waits for you"),
+    "pending": ("Waiting", ""),
+    "submitting": ("Sending", ""),
+    "processing": ("Sent", ""),
+    "storing": ("Saving", ""),
+    "unknown": ("Needs you", "perhaps charged"),
+    "completed": ("Done", "4 s"),
+    "failed": ("Failed", "not charged"),
+    "cancelled": ("Cancelled", "not charged"),
+}
+
+
+@pytest.fixture
+def job_in(conn, owner):
+    def make(status, variant="plain", **more):
+        job = factories.make_job(conn, user=owner, status=status, **more)
+        if change := VARIANTS[variant]:
+            conn.execute(f"UPDATE processing_jobs SET {change} WHERE id = %s", [job.id])
+        return job
+
+    return make
+
+
+# --- Every state on every page ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_state_has_its_words_on_every_page(as_owner, job_in, status, variant):
+    """Templates know no undefined names: whatever a page misses would be an error here."""
+    job = job_in(status, variant)
+    for path in (f"/jobs/{job.id}", f"/batches/{job.batch_id}", "/jobs", "/upload"):
+        page = pages.check(as_owner.get(path))
+        if variant == "plain" and "jobs" in path and path != "/upload":
+            word, fact = WORDS[status]
+            assert word in page.text or (status, path) == ("completed", f"/jobs/{job.id}")
+            assert fact in page.text or path == f"/jobs/{job.id}"
+    pages.check(as_owner.get(f"/batches/{job.batch_id}/live"), whole=False)
+    facts = as_owner.json(f"/jobs/{job.id}").json
+    assert facts["status"] == status
+    assert facts["charged"] in {"yes", "no", "unknown"}
+    assert (facts["error"] is None) is (status not in {"failed", "unknown"})
+    assert as_owner.json(f"/batches/{job.batch_id}").json["jobs"][0] == facts
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_what_can_be_done(as_owner, job_in, status):
+    job = job_in(status)
+    page = pages.check(as_owner.get(f"/jobs/{job.id}"))
+    actions = {form["action"].rpartition("/")[2] for form in page.one("main").all("form")}
+    expected = {
+        **dict.fromkeys(["held", "pending", "submitting", "processing"], "cancel"),
+        **dict.fromkeys(["failed", "cancelled"], "retry"),
+        "unknown": "recover",
+    }
+    assert actions == {expected[status]} if status in expected else not actions
+    for action in ("cancel", "retry"):
+        job = job_in(status)
+        answer = as_owner.post(f"/jobs/{job.id}/{action}")
+        if action == expected.get(status):
+            assert (answer.status_code, answer.headers["Location"]) == (
+                303,
+                f"/batches/{job.batch_id}",
+            )
+        else:
+            assert answer.status_code == 409
+            assert pages.check(answer).one("h1").text == "Not possible now"
+
+
+def test_a_lost_answer_asks_before_it_is_sent_again(as_owner, job_in, conn):
+    job = job_in("unknown")
+    question = pages.check(as_owner.post(f"/jobs/{job.id}/recover", data={"action": "send"}))
+    assert question.one("h1").text.endswith("again?")
+    assert "a second charge" in question.text
+    assert status_of(conn, job) == "unknown"
+    answer = as_owner.json(f"/jobs/{job.id}/recover", method="POST", data={"action": "send"})
+    assert (answer.status_code, answer.json.keys()) == (409, {"error"})
+    sent = as_owner.post(f"/jobs/{job.id}/recover", data={"action": "send", "confirm": "1"})
+    assert (sent.status_code, status_of(conn, job)) == (303, "pending")
+
+
+@pytest.mark.parametrize(("action", "status"), [("look", "unknown"), ("give_up", "failed")])
+def test_a_lost_answer_is_looked_for_or_given_up(as_owner, job_in, conn, action, status):
+    job = job_in("unknown")
+    assert as_owner.post(f"/jobs/{job.id}/recover", data={"action": action}).status_code == 303
+    assert status_of(conn, job) == status
+
+
+def test_what_was_perhaps_charged_asks_before_it_runs_again(as_owner, job_in, conn):
+    job = job_in("unknown")
+    as_owner.post(f"/jobs/{job.id}/recover", data={"action": "give_up"})
+    question = pages.check(as_owner.post(f"/jobs/{job.id}/retry"))
+    (form,) = question.one("main").all("form")
+    assert form["action"] == f"/jobs/{job.id}/retry"
+    assert status_of(conn, job) == "failed"
+    assert as_owner.post(f"/jobs/{job.id}/retry", data={"confirm": "1"}).status_code == 303
+    assert status_of(conn, job) == "pending"
+
+
+def test_the_banner_says_why_nothing_is_made(as_owner, as_admin, job_in, conn):
+    job_in("pending")
+    assert "paused" not in as_owner.get("/jobs").text
+    breaker.trip(conn, reason="balance")
+    page = pages.check(as_owner.get("/jobs"))
+    assert "Making pictures is paused." in page.text
+    assert "1 picture waits and starts by itself" in page.text
+    assert "billing" not in page.text
+    assert "billing" in as_admin.get("/jobs").text
+
+
+def status_of(conn, job):
+    query = "SELECT status FROM processing_jobs WHERE id = %s"
+    return conn.execute(query, [job.id]).fetchone()[0]
+
+
+def test_scripts_cancel_and_retry(as_owner, job_in):
+    job = job_in("pending")
+    answer = as_owner.json(f"/jobs/{job.id}/cancel", method="POST")
+    assert (answer.status_code, answer.json["status"]) == (200, "cancelled")
+    answer = as_owner.json(f"/jobs/{job.id}/retry", method="POST")
+    assert (answer.status_code, answer.json["status"]) == (200, "pending")
+    answer = as_owner.json(f"/jobs/{job.id}/retry", method="POST")
+    assert (answer.status_code, answer.json.keys()) == (409, {"error"})
+
+
+def test_asking_to_stop_shows_at_once(as_owner, job_in):
+    job = job_in("processing")
+    as_owner.post(f"/jobs/{job.id}/cancel")
+    page = pages.check(as_owner.get(f"/jobs/{job.id}"))
+    assert "Stopping" in page.text
+    assert "may still finish and be charged" in page.text
+    assert list(page.one("main").all("form")) == []
+    assert "The provider is asked to stop." in page.text
+
+
+def test_before_and_after(as_owner, job_in):
+    job = job_in("completed")
+    page = pages.check(as_owner.get(f"/jobs/{job.id}"))
+    original, result = page.one(id="pair").all("img")
+    assert original["alt"].startswith("Original ")
+    assert original["src"] == f"/images/{job.original_image_id}?size=preview"
+    assert result["src"] == f"/images/{job.result_image_id}?size=preview"
+    (download,) = page.one(class_="download").all("a")
+    assert download["href"] == f"/images/{job.result_image_id}?download=1"
+    assert re.search(r"Made today \d\d:\d\d in 4 s · charged", page.text)
+    story = [item.text.partition(" ")[2] for item in page.one("ol", class_="story").all("li")]
+    assert story[0] == "Asked for."
+    assert story[1:] == [
+        "Its photo goes to the provider.",
+        "The provider has taken it.",
+        "The picture is made; we fetch it.",
+        "The picture is stored.",
+    ]
+    assert '"prompt": "x"' in page.one("pre").text
+
+
+def test_a_result_without_preview_is_there_all_the_same(as_owner, conn, job_in):
+    job = job_in("completed")
+    conn.execute(
+        "UPDATE images SET has_preview = false, width = NULL, height = NULL WHERE id = %s",
+        [job.result_image_id],
+    )
+    for path in (f"/jobs/{job.id}", f"/batches/{job.batch_id}", "/jobs"):
+        page = pages.check(as_owner.get(path))
+        assert "No preview" in page.text
+        assert "The file is kept; download it to look." in page.text
+    assert as_owner.json(f"/jobs/{job.id}").json["error"] is None
+
+
+def test_a_result_that_is_gone(as_owner, conn, job_in):
+    job = job_in("completed")
+    conn.execute("DELETE FROM images WHERE id = %s", [job.result_image_id])
+    for path in (f"/jobs/{job.id}", f"/batches/{job.batch_id}", "/jobs"):
+        pages.check(as_owner.get(path))
+    assert as_owner.json(f"/jobs/{job.id}").json["result_url"] is None
+
+
+def test_neighbours_in_the_batch(as_owner, conn, owner):
+    photos = [factories.make_image(conn, user=owner) for _ in range(3)]
+    first, second, third = factories.jobs_of(
+        conn, factories.make_batch(conn, user=owner, photos=photos)
+    )
+    page = pages.check(as_owner.get(f"/jobs/{second.id}"))
+    assert "2 of 3" in page.text
+    assert page.one("a", rel="prev")["href"] == f"/jobs/{first.id}"
+    assert page.one("a", rel="next")["href"] == f"/jobs/{third.id}"
+    assert pages.check(as_owner.get(f"/jobs/{first.id}")).all("a", rel="prev") == []
+
+
+def test_what_the_provider_said_stays_with_operators(as_owner, conn, job_in):
+    job = job_in("failed")
+    conn.execute("UPDATE submissions SET detail = 'secret words of the provider'")
+    for path in (f"/jobs/{job.id}", f"/batches/{job.batch_id}"):
+        assert "secret words" not in as_owner.get(path).text
+        assert "secret words" not in as_owner.json(path).text
+
+
+def test_statements_do_not_grow_with_the_batch(as_owner, conn, owner, count_statements):
+    counts = []
+    for number in (3, 50):
+        photos = [factories.make_image(conn, user=owner) for _ in range(number)]
+        jobs = factories.jobs_of(conn, factories.make_batch(conn, user=owner, photos=photos))
+        with count_statements() as statements:
+            assert as_owner.get(f"/jobs/{jobs[1].id}").status_code == 200
+        counts.append(len(statements))
+    assert counts[0] == counts[1] <= 15
+
+
+# --- History ----------------------------------------------------------------------------------
+
+
+def shown(response):
+    """Ids of the pictures on a page, in order."""
+    return [each["id"].removeprefix("job-") for each in pages.check(response).all("article")]
+
+
+def test_before_the_first_picture(as_owner):
+    page = pages.check(as_owner.get("/jobs"))
+    assert "Nothing made yet" in page.text
+    assert "Upload the first photos" in page.text
+
+
+@pytest.mark.parametrize(
+    ("tab", "expected"),
+    [
+        ("", set(STATUSES)),
+        ("completed", {"completed"}),
+        ("working", {"held", "pending", "submitting", "processing", "storing"}),
+        ("failed", {"failed", "cancelled"}),
+        ("unknown", {"unknown"}),
+        ("held", {"held"}),
+        ("storing", {"storing"}),
+        ("cancelled", {"cancelled"}),
+    ],
+)
+def test_tabs(as_owner, job_in, tab, expected):
+    made = {str(job_in(status).id): status for status in STATUSES}
+    answer = as_owner.get(f"/jobs?status={tab}")
+    assert {made[each] for each in shown(answer)} == expected
+    page = pages.check(answer)
+    assert "9 pictures" in page.text
+    for link in page.one("nav", class_="tabs").all("a"):
+        assert as_owner.get(link["href"]).status_code == 200
+    facts = as_owner.json(f"/jobs?status={tab}").json
+    assert facts.keys() == {"jobs", "next"}
+    assert {job["status"] for job in facts["jobs"]} == expected
+
+
+@pytest.mark.parametrize("status", ["done", "COMPLETED", "x", "%00", "' OR 1=1"])
+def test_an_unknown_tab(as_owner, status):
+    assert as_owner.get(f"/jobs?status={status}").status_code == 404
+
+
+NAMES = [
+    "100%.jpg",
+    "100x.jpg",
+    "a_b.jpg",
+    "aXb.jpg",
+    "Été à Nîmes.jpg",
+    "back\\slash.jpg",
+    "it's.jpg",
+]
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("100%", {"100%.jpg"}),
+        ("%", {"100%.jpg"}),
+        ("_", {"a_b.jpg"}),
+        ("a_b", {"a_b.jpg"}),
+        ("AXB", {"aXb.jpg"}),
+        ("ÉTÉ", {"Été à Nîmes.jpg"}),
+        ("\\", {"back\\slash.jpg"}),
+        ("'", {"it's.jpg"}),
+        ("  100x  ", {"100x.jpg"}),
+        ("100\0x", {"100x.jpg"}),
+        ("\0", set(NAMES)),
+        ("", set(NAMES)),
+        ("' OR true --", set()),
+        ("x" * 5000, set()),
+    ],
+)
+def test_search(as_owner, conn, owner, job_in, q, expected):
+    for name in NAMES:
+        job_in("pending", image=factories.make_image(conn, user=owner, name=name))
+    answer = as_owner.json("/jobs", query_string={"q": q})
+    assert answer.status_code == 200
+    assert {job["original_filename"] for job in answer.json["jobs"]} == expected
+    page = pages.check(as_owner.get("/jobs", query_string={"q": q}))
+    assert len(page.all("article")) == len(expected)
+    if not expected:
+        assert "No picture matches" in page.text
+        assert "7 pictures are hidden by this filter." in page.text
+        assert as_owner.get(page.one("div", class_="empty").one("a")["href"]).status_code == 200
+
+
+def test_the_search_is_shown_never_run(as_owner, job_in):
+    job_in("pending")
+    page = pages.check(as_owner.get("/jobs", query_string={"q": EVIL}))
+    assert not page.all("img", src="x")
+    assert page.one("input", name="q")["value"] == EVIL
+
+
+def test_filters_go_together(as_owner, conn, owner, job_in):
+    other = factories.make_workflow(conn, id="other-v1", name="Other")
+    photo = factories.make_image(conn, user=owner, name="tee.jpg")
+    wanted = job_in("failed", image=photo, workflow=other)
+    job_in("failed", image=photo)
+    job_in("pending", image=photo, workflow=other)
+    job_in("failed", workflow=other)
+    query = {"q": "TEE", "status": "failed", "workflow": "other-v1"}
+    page = as_owner.get("/jobs", query_string=query)
+    assert shown(page) == [str(wanted.id)]
+    search = pages.check(page).one("form", role="search")
+    assert ("status", "failed") in pages.Page(page).form(search["action"])
+
+
+@pytest.mark.parametrize("workflow", ["nowhere", "%00", "' --"])
+def test_a_workflow_that_is_none(as_owner, job_in, workflow):
+    job_in("pending")
+    answer = as_owner.get(f"/jobs?workflow={workflow}")
+    assert answer.status_code in {200, 400}
+    assert pages.check(answer).all("article") == []
+
+
+def test_dates_include_both_ends(as_owner, job_in):
+    days = [datetime(2025, 3, day, 23, 59, tzinfo=UTC) for day in (1, 2, 3)]
+    first, second, third = (str(job_in("pending", created_at=day).id) for day in days)
+    assert shown(as_owner.get("/jobs?from=2025-03-02")) == [third, second]
+    assert shown(as_owner.get("/jobs?to=2025-03-02")) == [second, first]
+    assert shown(as_owner.get("/jobs?from=2025-03-02&to=2025-03-02")) == [second]
+    assert shown(as_owner.get("/jobs?from=2025-03-04")) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "2025-13-01", "2025-02-30", "9999-12-31", "0001-01-01", "%00"]
+)
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_odd_dates(as_owner, job_in, name, text):
+    job_in("pending")
+    assert as_owner.get(f"/jobs?{name}={text}").status_code in {200, 404}
+
+
+# --- Page by page -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sixty(conn, owner):
+    """Sixty pictures: two batches of twenty at one moment, and twenty moments apart."""
+    moment = datetime(2025, 3, 1, 12, tzinfo=UTC)
+    photo = factories.make_image(conn, user=owner)
+    for _ in range(2):
+        factories.make_batch(conn, user=owner, photos=[photo] * 20, created_at=moment)
+    for second in range(20):
+        later = moment + timedelta(seconds=second - 10)
+        factories.make_batch(conn, user=owner, photos=[photo], created_at=later)
+    rows = conn.execute("SELECT id FROM processing_jobs ORDER BY created_at DESC, id DESC")
+    return [str(row[0]) for row in rows.fetchall()]
+
+
+def test_no_picture_is_skipped_or_shown_twice(as_owner, sixty):
+    seen, url, lengths = [], "/jobs", []
+    while url:
+        answer = as_owner.get(url)
+        page = pages.check(answer)
+        seen += shown(answer)
+        lengths.append(len(shown(answer)))
+        assert bool(page.all("a", rel="prev")) is (len(lengths) > 1)
+        url = next((link["href"] for link in page.all("a", rel="next")), None)
+    assert seen == sixty
+    assert lengths == [24, 24, 12]
+
+
+def test_scripts_turn_pages_too(as_owner, sixty):
+    seen, url = [], "/jobs?status=working"
+    while url:
+        answer = as_owner.json(url).json
+        seen += [job["id"] for job in answer["jobs"]]
+        url = answer["next"]
+        assert url is None or "status=working" in url
+    assert seen == sixty
+
+
+def test_pictures_that_come_meanwhile_move_nothing(as_owner, conn, owner, sixty):
+    first = as_owner.json("/jobs").json
+    factories.make_job(conn, user=owner, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert [job["id"] for job in as_owner.json(first["next"]).json["jobs"]] == sixty[24:48]
+
+
+def test_a_cursor_is_not_written_by_hand(as_owner, as_other, sixty):
+    after = re.search(r"after=([^&]+)", as_owner.json("/jobs").json["next"]).group(1)
+    assert as_owner.get(f"/jobs?after={after}").status_code == 200
+    flipped = after.replace(after[20], "A" if after[20] != "A" else "B", 1)
+    for odd in (flipped, after[1:], after + "x", after.partition(".")[0], "x", ".", "%00", "W10.x"):
+        for path in ("/jobs", "/upload"):
+            answer = as_owner.get(f"{path}?after={odd}")
+            assert answer.status_code == 404, odd
+            pages.check(answer)
+    assert as_other.json(f"/jobs?after={after}").json["jobs"] == []
+
+
+def test_the_page_keeps_its_size(as_owner, sixty):
+    page = pages.check(as_owner.get("/jobs?size=l&status=working"))
+    assert "sheet-l" in page.one("div", class_="sheet-history")["class"]
+    for link in [*page.all("a", rel="next"), *page.one("nav", class_="tabs").all("a")]:
+        assert "size=l" in link["href"]
