@@ -2,7 +2,8 @@
 
 Layers, outermost first; imports only point down this list:
 `app` (composition root) · `web`, `cli` · `worker`, `practice` · `services` ·
-`queries`, `gateways` · `sql`, `db`, `logs`, `imaging`, `forms`, `passwords`, `embedded` ·
+`queries`, `gateways` · `sql`, `db`, `logs`, `imaging`, `forms`, `passwords`, `embedded`,
+`explanations` ·
 `models` · `errors` · `config`.
 `docs/architecture.md` has the picture and the reasons.
 """

@@ -69,7 +69,7 @@ class Settings:
     @property
     def practice(self) -> bool:
         """True when the queue is on this machine, so that nothing costs money."""
-        return urlsplit(self.fal_queue_url).hostname in {"127.0.0.1", "localhost", "::1"}
+        return _is_loopback(self.fal_queue_url)
 
     @property
     def fal_configured(self) -> bool:
@@ -108,11 +108,14 @@ class Settings:
         postgres_url = read("POSTGRES_URL", None, _postgres_url)
         queue_url = read("FAL_QUEUE_URL", FAL_QUEUE_URL, _base_url)
         media_hosts = read("FAL_MEDIA_HOSTS", cls.fal_media_hosts, _media_hosts)
-        if queue_url == FAL_QUEUE_URL and any("://" in entry for entry in media_hosts):
+        if not _is_loopback(queue_url) and any("://" in entry for entry in media_hosts):
             fail(
                 "FAL_MEDIA_HOSTS",
-                "names an exact origin, which is for tests, beside the real queue.",
+                "names an exact origin, which is for tests, beside a queue elsewhere.",
             )
+        public_url = read("PUBLIC_URL", None, _public_url)
+        if public_url and not public_url.startswith("https:") and not _is_loopback(queue_url):
+            fail("PUBLIC_URL", "must be https: fal calls it. Only a practice server takes http.")
         secret_key = secret("SECRET_KEY") or _kept_secret(data_dir)
         if secret_key is None:
             fail(
@@ -132,7 +135,7 @@ class Settings:
             fal_platform_url=read("FAL_PLATFORM_URL", cls.fal_platform_url, _base_url),
             fal_media_hosts=media_hosts,
             blob_url=read("BLOB_URL", f"file://{data_dir}/blobs", _blob_url),
-            public_url=read("PUBLIC_URL", None, _public_url),
+            public_url=public_url,
             trusted_proxies=read("TRUSTED_PROXIES", 0, _whole(0, 10)),
             trusted_hosts=read("TRUSTED_HOSTS", (), _words),
             max_upload_bytes=read("MAX_UPLOAD_MB", 25, _whole(1, 1000)) * 1_000_000,
@@ -152,6 +155,11 @@ class Settings:
             log_level=read("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error")),
             log_format=read("LOG_FORMAT", "text", _one_of("text", "json")),
         )
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether a URL stays on this machine."""
+    return urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
 
 
 def _kept_secret(data_dir: Path) -> str | None:
@@ -223,8 +231,9 @@ def _base_url(text: str) -> str:
 
 def _public_url(text: str) -> str | None:
     parts = _split(text)
-    if parts.scheme != "https" or not parts.hostname:
-        raise Problem("must be an https URL that fal can reach")
+    https = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(text))
+    if not https or not parts.hostname or parts.query or parts.fragment:
+        raise Problem("must be an https URL that fal can reach, without a query")
     return text.rstrip("/")
 
 

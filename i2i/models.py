@@ -178,16 +178,6 @@ class Workflow:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowVersion:
-    """One saved state of a workflow; `definition` is the whole document (forms.Definition)."""
-
-    id: int
-    workflow_name: str
-    version: int
-    definition: dict[str, Any]
-
-
 # --- batches and jobs
 
 
@@ -271,18 +261,14 @@ class JobCard:
     original_image_id: UUID
     original_filename: str
     original_status: str
-    original_width: int | None
-    original_height: int | None
     result_image_id: UUID | None
-    result_width: int | None
-    result_height: int | None
-    result_file_size: int | None
-    result_mime_type: str | None
     result_has_preview: bool | None
     sent_at: datetime | None
     charged: str | None
     cost: Decimal | None
+    perhaps: Decimal | None
     estimate: Decimal | None
+    further: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,9 +303,12 @@ class SendTask:
     email: str
     batch_id: UUID
     workflow_version_id: int
+    definition: dict[str, Any]
     parameters: dict[str, Any]
     original_image_id: UUID
     fence: int
+    crashes: int
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,8 +323,9 @@ class FalTask:
     cancel_requested_at: datetime | None
     started_at: datetime | None
     workflow_name: str
-    workflow_version_id: int
     variation: int
+    unit_price: Decimal | None
+    deadline_seconds: int
     original_image_id: UUID
     token: str
     endpoint: str
@@ -346,6 +336,7 @@ class FalTask:
     output_urls: list[str] | None
     sent_at: datetime
     waited_seconds: float
+    gone_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,8 +346,8 @@ class ExpiredTask:
     id: UUID
     fence: int
     crashes: int
-    token: str
-    state: str
+    token: str | None
+    state: str | None
 
 
 # --- submissions
@@ -405,3 +396,74 @@ class Tokens:
     """Submissions' tokens, oldest first."""
 
     tokens: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateTask:
+    """A settled submission whose picture may still come."""
+
+    id: UUID
+    job_id: UUID | None
+    user_id: UUID | None
+    workflow_name: str
+    token: str
+    endpoint: str
+    request_id: str | None
+    status_url: str | None
+    response_url: str | None
+    unit_price: Decimal | None
+    sent_at: datetime
+
+
+# --- callbacks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """The database's time, in Unix seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledBack:
+    """What is known of a submission that a callback names; `taken`: by another submission."""
+
+    request_id: str | None
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEvent:
+    """A callback to be applied, and its submission as it is now."""
+
+    id: int
+    token: str
+    request_id: str
+    job_id: UUID | None
+    endpoint: str
+    state: str
+    known_request_id: str | None
+
+
+# --- the breaker and the story
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """Whether sending is paused; closed when `opened_at` is None. `waiting` counts pictures."""
+
+    reason: str | None
+    opened_at: datetime | None
+    checked_at: datetime | None
+    next_check_at: datetime | None
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One transition of a job; the first has no `from_status`."""
+
+    from_status: str | None
+    to_status: str
+    happened_at: datetime

@@ -5,11 +5,12 @@ one guarded write. Waiting for a GPU holds no thread: a job at fal is a row with
 again. docs/job-states.md has the picture.
 """
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -37,20 +38,21 @@ from i2i.errors import (
     NotFound,
     StorageError,
 )
-from i2i.forms import Definition
-from i2i.gateways.fal import Fal, Status, boottime, request_urls
+from i2i.explanations import of_code
+from i2i.gateways.fal import Fal, Listed, Result, Status, boottime, request_urls
 from i2i.gateways.storage import Storage, image_key, incoming, sweep
-from i2i.models import FalTask, Image, Job, JobStatus, PrepareTask
-from i2i.queries import images, jobs, submissions, workflows
+from i2i.models import FalTask, Image, Job, JobStatus, LateTask, PrepareTask
+from i2i.queries import breaker, images, jobs, submissions
+from i2i.services import breaker as breaker_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
+from i2i.services import webhooks
 from i2i.services.jobs import Sending
-from i2i.services.workflows import definition_of
 
 log = logging.getLogger("i2i.worker")
 
 Step = Callable[[], None]
-Task = TypeVar("Task", Sending, FalTask, PrepareTask)
+Task = TypeVar("Task", Sending, FalTask, LateTask, PrepareTask)
 
 RENEW_SECONDS = 15.0
 """How often long transfers renew their lease of LEASE_SECONDS."""
@@ -71,6 +73,16 @@ LATE_SECONDS = 86_400.0
 """How long something paid is looked for before it counts as lost."""
 
 DATABASE_TROUBLE = (psycopg.OperationalError, PoolTimeout)
+
+
+DRAIN_SECONDS = 18.0
+"""How long the steps in hand may take after SIGTERM."""
+
+SILENT_LOOKS = 5
+"""Looks in a row without an answer after which a person is told."""
+
+UNFETCHED = "The provider does not hand the picture out. We keep asking."
+UNSTORED = "Saving does not work just now; perhaps the disk is full. Nothing is lost."
 
 
 class LeaseLostError(Exception):
@@ -133,16 +145,26 @@ class Worker:
         """There may be something to do."""
         self._wake.set()
 
-    def run(self) -> None:
-        """Work until stop() is called."""
+    def run(self) -> bool:
+        """Work until stop() is called; False when a step in hand did not end in time.
+
+        Such a step may be cut off with the process: its row is taken over when the lease ends.
+        """
         sweep(incoming(self._settings.data_dir), older_than=LATE_SECONDS)
         if not self._settings.fal_configured:
             log.warning("No fal key is set: photos are prepared, nothing is sent.")
-        with ThreadPoolExecutor(self._settings.worker_threads, "step") as threads:
+        threads = ThreadPoolExecutor(self._settings.worker_threads, "step")
+        try:
             while not self._stopping.is_set():
                 self._wake.clear()
                 if not self._dispatch(threads):
                     self._wake.wait(self._pause())
+        finally:
+            threads.shutdown(wait=False)
+            with self._lock:
+                in_hand = set(self._running)
+            left = wait(in_hand, timeout=DRAIN_SECONDS).not_done
+        return not left
 
     def run_once(self, *, now: datetime | None = None) -> int:
         """Do all that can be done now, in this thread; how many steps that were."""
@@ -156,20 +178,16 @@ class Worker:
     def look_now(self, job: Job) -> bool:
         """Search fal's list for an unknown job at once; False: another worker is just doing it."""
         with self._pool.connection() as conn:
-            # Long overdue, hence the first to be claimed; a step in hand loses by the fence.
-            jobs.postpone(
-                conn,
-                job_id=job.id,
-                fence=job.fence,
-                delay_seconds=-365 * LATE_SECONDS,
-                attention=job.attention,
-            )
             tasks = jobs.claim_fal(
-                conn, status=JobStatus.UNKNOWN, page_size=1, lease_seconds=LEASE_SECONDS
+                conn,
+                status=JobStatus.UNKNOWN,
+                page_size=1,
+                lease_seconds=LEASE_SECONDS,
+                job_id=job.id,
             )
         for task in tasks:
             self._step(self._look, task, on_error=self._look_broke)()
-        return any(task.id == job.id for task in tasks)
+        return bool(tasks)
 
     def _dispatch(self, threads: ThreadPoolExecutor) -> bool:
         """Hand out as many steps as there are free threads; True: look again at once."""
@@ -205,28 +223,28 @@ class Worker:
         return longest if due is None else min(longest, max(0.01, due))
 
     def claim(self, *, room: int, now: datetime | None = None) -> list[Step]:
-        """Claim up to `room` steps: what is paid comes first, then what runs, then the new."""
+        """Claim up to `room` steps: what is paid comes first, then what runs, then the new.
+
+        Where the database breaks off, what was claimed before is returned and done.
+        """
         steps: list[Step] = []
-        with self._pool.connection() as conn:
-            if self._settings.fal_configured:
-                job_service.recover_expired(conn, now=now)
-                steps += self._claim_fal(conn, room=room, now=now)
-                while len(steps) < room:
-                    sending = job_service.claim_send(conn, self._settings, now=now)
-                    if sending is None:
-                        break
-                    steps.append(self._step(self._send, sending, on_error=self._sending_broke))
-            while len(steps) < room and self._preparing < self._settings.decoders:
-                task = images.claim_preparing(conn, lease_seconds=DECODE_LEASE_SECONDS, now=now)
-                if task is None:
-                    break
-                with self._lock:
-                    self._preparing += 1
-                steps.append(self._step(self._prepare, task, on_error=None))
+        try:
+            with self._pool.connection() as conn:
+                if self._settings.fal_configured:
+                    self._claim_paid(conn, steps, room=room, now=now)
+                    self._claim_new(conn, steps, room=room, now=now)
+                self._claim_photos(conn, steps, room=room, now=now)
+        except DATABASE_TROUBLE:
+            if not steps:
+                raise
         return steps
 
-    def _claim_fal(self, conn: Connection[Any], *, room: int, now: datetime | None) -> list[Step]:
-        steps: list[Step] = []
+    def _claim_paid(
+        self, conn: Connection[Any], steps: list[Step], *, room: int, now: datetime | None
+    ) -> None:
+        """What is at fal, or may be; first what vanished workers left and callbacks announced."""
+        job_service.recover_expired(conn, now=now)
+        webhooks.apply_pending(conn, self._settings)
         looks: list[tuple[JobStatus, Callable[[FalTask], None]]] = [
             (JobStatus.STORING, self._collect),
             (JobStatus.PROCESSING, self._poll),
@@ -242,7 +260,33 @@ class Worker:
                     now=now,
                 )
                 steps += [self._step(work, task, on_error=self._look_broke) for task in tasks]
-        return steps
+        if len(steps) < room:
+            submissions.stop_looking_late(conn, now=now)
+            late = submissions.claim_late(conn, page_size=room - len(steps), now=now)
+            steps += [self._step(self._look_late, task, on_error=None) for task in late]
+
+    def _claim_new(
+        self, conn: Connection[Any], steps: list[Step], *, room: int, now: datetime | None
+    ) -> None:
+        """What may be sent; with the breaker open only the check whether that is over."""
+        if len(steps) < room and breaker.claim_check(conn, now=now):
+            steps.append(self._check_account)
+        while len(steps) < room:
+            sending = job_service.claim_send(conn, self._settings, now=now)
+            if sending is None:
+                break
+            steps.append(self._step(self._send, sending, on_error=self._sending_broke))
+
+    def _claim_photos(
+        self, conn: Connection[Any], steps: list[Step], *, room: int, now: datetime | None
+    ) -> None:
+        while len(steps) < room and self._preparing < self._settings.decoders:
+            task = images.claim_preparing(conn, lease_seconds=DECODE_LEASE_SECONDS, now=now)
+            if task is None:
+                break
+            with self._lock:
+                self._preparing += 1
+            steps.append(self._step(self._prepare, task, on_error=None))
 
     def _step(
         self,
@@ -283,48 +327,87 @@ class Worker:
 
     def _send(self, sending: Sending) -> None:
         """Upload the inputs, commit `sent`, post once, save the answer."""
-        task, token = sending.task, sending.token
         try:
             urls = self._upload_inputs(sending)
+            with self._pool.connection() as conn:
+                arguments = job_service.save_arguments(conn, sending, urls=urls)
         except FalNotSent as error:
             self._give_back(sending, error)
             return
-        except InvalidImage as error:
-            refusal = FalRejected(str(error), error_type="image_load_error")
-            self._save(lambda conn: job_service.refuse(conn, task=task, token=token, error=refusal))
+        except (StorageError, ImagingFailed, NotFound) as error:
+            self._wait_for_machine(sending, error)
             return
+        except (InvalidImage, InvalidWorkflow) as error:
+            self._refuse_ourselves(sending, error)
+            return
+        sent_at = boottime()
         with self._pool.connection() as conn:
-            arguments = job_service.save_arguments(conn, sending, urls=urls)
-            sent_at = boottime()
             if not job_service.begin_send(conn, sending):
                 return
         self._post(sending, arguments=arguments, sent_at=sent_at)
+
+    def _wait_for_machine(self, sending: Sending, error: Exception) -> None:
+        """This machine is in trouble, not the photo and not fal: wait, and say so."""
+        log.error("job %s cannot be sent: %s", sending.task.id, error)
+        self._save(
+            lambda conn: job_service.give_back(
+                conn,
+                task=sending.task,
+                token=sending.token,
+                error=FalNotSent(f"not sent: {error}"[:500]),
+                delay_seconds=job_service.back_off(sending.task.attempts + 3),
+                attention="This photo cannot be read from our storage just now. "
+                "Nothing was charged; it waits and starts by itself.",
+            )
+        )
+
+    def _refuse_ourselves(self, sending: Sending, error: InvalidImage | InvalidWorkflow) -> None:
+        """Nothing was sent, and never will be: the photo or the workflow does not hold."""
+        why = of_code("unreadable" if isinstance(error, InvalidImage) else "workflow")
+        refusal = FalRejected(str(error)[:500], error_type=why.code)
+        self._save(
+            lambda conn: job_service.refuse(
+                conn,
+                task=sending.task,
+                token=sending.token,
+                error=refusal,
+                explanation=why,
+            )
+        )
 
     def _post(self, sending: Sending, *, arguments: Mapping[str, Any], sent_at: float) -> None:
         """The one POST. From here on the answer is saved whatever happens to the lease."""
         task, token = sending.task, sending.token
         try:
             accepted = self._fal.submit(
-                sending.definition.fal_endpoint, dict(arguments), sent_at_boottime=sent_at
+                task.definition["fal_endpoint"],
+                dict(arguments),
+                sent_at_boottime=sent_at,
+                webhook_url=webhooks.address(self._settings, token=token),
             )
         except FalNotSent as error:
             self._give_back(sending, error)
         except FalRejected as error:
             log.info("job %s refused: %s", task.id, error.detail)
             refused = error
-            self._save(lambda conn: job_service.refuse(conn, task=task, token=token, error=refused))
+            self._save(
+                lambda conn: job_service.refuse(conn, task=task, token=token, error=refused),
+                patience=None,
+            )
         except FalUnclear as error:
             log.warning("job %s: the answer was lost: %s", task.id, error.detail)
             unclear = error
             self._save(
-                lambda conn: job_service.lose_answer(conn, task=task, token=token, error=unclear)
+                lambda conn: job_service.lose_answer(conn, task=task, token=token, error=unclear),
+                patience=None,
             )
         else:
             log.info("job %s accepted as %s", task.id, accepted.request_id)
             self._save(
                 lambda conn: job_service.accept(
                     conn, job_id=task.id, token=token, accepted=accepted
-                )
+                ),
+                patience=None,
             )
 
     def _upload_inputs(self, sending: Sending) -> list[str]:
@@ -358,47 +441,51 @@ class Worker:
         return urls
 
     def _give_back(self, sending: Sending, error: FalNotSent) -> None:
-        """Provably not accepted. An account's trouble is everybody's, so it waits a minute."""
-        account = isinstance(error, FalAccount)
+        """Provably not accepted. Trouble with the account is everybody's, so it stops sending."""
         log.warning("job %s was not accepted: %s", sending.task.id, error.detail)
-        self._save(
-            lambda conn: job_service.give_back(
+        account = error if isinstance(error, FalAccount) else None
+
+        def save(conn: Connection[Any]) -> None:
+            if account is not None and breaker_service.trip(conn, error=account):
+                log.error("sending is paused: the account at fal takes nothing: %s", error.detail)
+            job_service.give_back(
                 conn,
                 task=sending.task,
                 token=sending.token,
                 error=error,
-                delay_seconds=60 if account else job_service.back_off(1),
-                attention="The account at the provider does not take requests just now. "
-                "Nothing was charged; this picture waits and starts by itself."
-                if account
-                else None,
+                delay_seconds=0 if account else job_service.back_off(sending.task.attempts),
             )
-        )
+
+        self._save(save, patience=None)
+
+    def _check_account(self) -> None:
+        """Ask fal's storage, which costs nothing, whether the account is taken again."""
+        try:
+            self._fal.probe()
+        except FalError as error:
+            log.info("sending stays paused: %s", error.detail)
+        else:
+            log.warning("sending goes on: the account at fal takes requests again")
+            self._save(breaker_service.reset)
+            self._wake.set()
 
     def _sending_broke(self, sending: Sending, error: Exception) -> None:
         """Something unforeseen before the POST: put off. After it the lease's end decides."""
-        if isinstance(error, InvalidWorkflow):
-            refusal = FalRejected(str(error), error_type="workflow")
-            with self._pool.connection() as conn:
-                job_service.refuse(conn, task=sending.task, token=sending.token, error=refusal)
-            return
         with self._pool.connection() as conn:
-            if submissions.abandon(conn, token=sending.token, detail=f"broke: {error}"[:500]):
-                jobs.return_to_pending(
-                    conn,
-                    job_id=sending.task.id,
-                    fence=sending.task.fence,
-                    crashes=0,
-                    delay_seconds=job_service.back_off(3),
-                )
+            job_service.stumble(
+                conn, task=sending.task, token=sending.token, detail=f"broke: {error}"[:500]
+            )
 
     # --- at fal
 
     def _poll(self, task: FalTask) -> None:
         """Look where a request is, ask it to stop if somebody wants that, fetch its result."""
-        try:
-            if task.cancel_requested_at is not None and task.cancel_url:
+        if task.cancel_requested_at is not None and task.cancel_url:
+            try:
                 self._fal.cancel(task.cancel_url)
+            except FalError as error:  # asked again at the next look; the picture matters more
+                log.warning("job %s: fal was not asked to stop: %s", task.id, error.detail)
+        try:
             status = self._fal.status(task.status_url or "")
             if status.state == "completed":
                 self._finish(task, status)
@@ -406,29 +493,44 @@ class Worker:
                 self._keep_waiting(task, status)
         except FalGone as error:
             gone = error
-            if task.waited_seconds > GONE_SECONDS:
+            if task.gone_seconds > GONE_SECONDS:
                 self._save(lambda conn: job_service.lose_accepted(conn, task=task, error=gone))
             else:
-                self._put_off(task)
+                self._put_off(task, gone=True)
         except FalAccount:
-            self._put_off(task, delay_seconds=60)
+            self._put_off(task, delay_seconds=60, attention=self._silence(task))
         except FalTemporary as error:
             log.info("job %s: no answer from fal: %s", task.id, error.detail)
-            self._put_off(task)
+            if task.waited_seconds > task.deadline_seconds + LATE_SECONDS:
+                silent = error
+                self._save(
+                    lambda conn: job_service.fail(
+                        conn,
+                        task=task,
+                        error=silent,
+                        explanation=of_code("unheard"),
+                        outcome="expired",
+                    )
+                )
+            else:
+                self._put_off(task, attention=self._silence(task))
+
+    def _silence(self, task: FalTask) -> str | None:
+        """A sentence once fal has not answered about a request several times in a row."""
+        if task.crashes < SILENT_LOOKS:
+            return None
+        return "The provider does not answer about this picture. We keep asking."
 
     def _keep_waiting(self, task: FalTask, status: Status) -> None:
         with self._pool.connection() as conn:
-            late = task.waited_seconds - self._definition(conn, task).deadline_seconds
+            late = task.waited_seconds - task.deadline_seconds
             if late > 0 and _asked_for(task) > GRACE_SECONDS:
                 job_service.fail(
                     conn,
                     task=task,
                     error=FalError("no picture before the deadline", error_type="deadline"),
+                    explanation=of_code("late"),
                     outcome="expired",
-                    explained=(
-                        "late",
-                        "No picture came in time, and the provider was asked to stop.",
-                    ),
                 )
                 return
             if late > 0:
@@ -450,14 +552,7 @@ class Worker:
         try:
             result = self._fal.result(task.response_url or "")
         except FalRejected as error:
-            if "client_cancelled" in {status.error_type, error.error_type}:
-                self._save(
-                    lambda conn: job_service.confirm_cancelled(conn, task=task, detail="at fal")
-                )
-                return
-            log.info("job %s failed at fal: %s", task.id, error.detail)
-            refused = error
-            self._save(lambda conn: job_service.fail(conn, task=task, error=refused))
+            self._settle_failure(task, status, error)
             return
         except FalTemporary as error:
             if status.error_type is None or (error.http_status or 0) < 500:
@@ -469,28 +564,34 @@ class Worker:
             self._save(lambda conn: job_service.fail(conn, task=task, error=failed, charged="no"))
             return
         shown = [output.url for output in result.outputs if not output.nsfw]
-        if not shown:
-            withheld = bool(result.outputs)
-            explained = (
-                ("safety", "A picture was made, but the provider's safety filter held it back.")
-                if withheld
-                else ("no_picture", "The provider made no picture of this photo.")
+        if shown:
+            cost = _cost(task.unit_price, result)
+            self._save(
+                lambda conn: job_service.begin_storing(conn, task=task, urls=shown, cost=cost)
             )
+            return
+        why = of_code("safety" if result.outputs else "no_picture")
+        nothing = FalError("no picture to show", http_status=200, error_type=why.code)
+        self._save(lambda conn: job_service.fail(conn, task=task, error=nothing, explanation=why))
+
+    def _settle_failure(self, task: FalTask, status: Status, error: FalRejected) -> None:
+        """The model refused, or fal confirms a cancel: a person's, or our own at the deadline."""
+        cancelled = "client_cancelled" in {status.error_type, error.error_type}
+        if not cancelled:
+            log.info("job %s failed at fal: %s", task.id, error.detail)
+            self._save(lambda conn: job_service.fail(conn, task=task, error=error))
+        elif _is_late(task):
             self._save(
                 lambda conn: job_service.fail(
                     conn,
                     task=task,
-                    error=FalError("no picture to show", http_status=200, error_type=explained[0]),
-                    charged="yes" if withheld else "unknown",
-                    explained=explained,
+                    error=error,
+                    explanation=of_code("stopped"),
+                    outcome="cancelled",
                 )
             )
-            return
-        with self._pool.connection() as conn:
-            price = self._definition(conn, task).unit_price
-            units = result.billable_units
-            cost: Decimal | None = None if price is None or units is None else price * units
-            job_service.begin_storing(conn, task=task, urls=shown, cost=cost)
+        else:
+            self._save(lambda conn: job_service.confirm_cancelled(conn, task=task, detail="at fal"))
 
     def _look(self, task: FalTask) -> None:
         """Find a request whose answer was lost, by its token in fal's own list."""
@@ -498,24 +599,46 @@ class Worker:
             listed = self._fal.requests(task.endpoint, since=task.sent_at - timedelta(seconds=60))
         except FalError as error:
             log.info("job %s: fal's list does not answer: %s", task.id, error.detail)
-            self._put_off(task, attention=job_service.LOST, delay_seconds=30)
+            self._put_off(task, attention=job_service.LOST, delay_seconds=_search_pause(task))
             return
-        for entry in listed:
-            if entry.payload and task.token in entry.payload:
-                log.info("job %s found as %s", task.id, entry.request_id)
-                self._adopt(task, request_id=entry.request_id)
-                return
+        found = _find_token(listed, task.token)
+        known = found == task.request_id and task.waited_seconds > LATE_SECONDS
+        if found is not None and not known:
+            # Also under the id that it had: what fal did not know for minutes it may know again.
+            log.info("job %s found as %s", task.id, found)
+            self._adopt(task, request_id=found)
+        elif task.request_id is not None and task.waited_seconds > LATE_SECONDS:
+            self._write_off(task)
+        elif self._is_absent(task, listed):
+            log.info("job %s is proven never to have reached fal", task.id)
+            self._save(lambda conn: job_service.prove_absent(conn, task=task))
+        else:
+            self._put_off(task, attention=job_service.LOST, delay_seconds=_search_pause(task))
+
+    def _is_absent(self, task: FalTask, listed: Sequence[Listed]) -> bool:
+        """Whether fal's list proves that the request never arrived.
+
+        It does when it shows one that we sent later, all payloads can be read, and enough time has
+        passed. A request that fal once gave an id for has arrived, whatever the list says.
+        """
+        if task.request_id is not None or task.waited_seconds < PROOF_SECONDS:
+            return False
+        if not all(entry.payload for entry in listed):
+            return False
         with self._pool.connection() as conn:
             later = submissions.list_later_tokens(conn, token=task.token).tokens
-            seen = any(
-                token in entry.payload for entry in listed if entry.payload for token in later
+        return any(_find_token(listed, token) for token in later)
+
+    def _write_off(self, task: FalTask) -> None:
+        """Fal took it, and for a day knows nothing of it any more."""
+        self._save(
+            lambda conn: job_service.fail(
+                conn,
+                task=task,
+                error=FalError("fal no longer knows the request", http_status=404),
+                explanation=of_code("unheard"),
+                outcome="expired",
             )
-            if seen and task.waited_seconds >= PROOF_SECONDS and all(e.payload for e in listed):
-                log.info("job %s is proven never to have reached fal", task.id)
-                job_service.prove_absent(conn, task=task)
-                return
-        self._put_off(
-            task, attention=job_service.LOST, delay_seconds=min(60, 2 + task.waited_seconds / 10)
         )
 
     def _adopt(self, task: FalTask, *, request_id: str) -> None:
@@ -523,6 +646,84 @@ class Worker:
         self._save(
             lambda conn: job_service.accept(
                 conn, job_id=task.id, token=task.token, accepted=accepted
+            )
+        )
+
+    # --- what was given up
+
+    def _look_late(self, task: LateTask) -> None:
+        """Fetch a picture that nobody expected any more, if it has come."""
+        try:
+            if task.request_id is None or task.status_url is None or task.response_url is None:
+                self._find_late(task)
+                return
+            if self._fal.status(task.status_url).state != "completed":
+                return
+            result = self._fal.result(task.response_url)
+        except FalRejected as error:
+            log.info("submission %s: nothing came late: %s", task.token, error.detail)
+            with self._pool.connection() as conn:
+                submissions.stop_looking(conn, token=task.token)
+            return
+        except FalError as error:
+            log.info("submission %s: fal does not answer: %s", task.token, error.detail)
+            return
+        urls = [output.url for output in result.outputs if not output.nsfw]
+        if not urls:
+            with self._pool.connection() as conn:
+                submissions.stop_looking(conn, token=task.token)
+            return
+        cost = _cost(task.unit_price, result)
+        with self._pool.connection() as conn:
+            taken = job_service.take_late(conn, task=task, urls=urls, cost=cost)
+        log.info("submission %s: a picture came late: %s", task.token, taken)
+        if taken == "further" and task.job_id is not None and task.user_id is not None:
+            self._collect_further(task, job_id=task.job_id, url=urls[0], cost=cost)
+
+    def _find_late(self, task: LateTask) -> None:
+        """The id under which fal runs it, from fal's list."""
+        listed = self._fal.requests(task.endpoint, since=task.sent_at - timedelta(seconds=60))
+        found = _find_token(listed, task.token)
+        if found is not None:
+            urls = request_urls(self._settings, task.endpoint, found)
+            with self._pool.connection() as conn:
+                submissions.find_late_request(
+                    conn,
+                    token=task.token,
+                    request_id=urls.request_id,
+                    status_url=urls.status_url,
+                    response_url=urls.response_url,
+                    cancel_url=urls.cancel_url,
+                )
+
+    def _collect_further(
+        self, task: LateTask, *, job_id: UUID, url: str, cost: Decimal | None
+    ) -> None:
+        """Keep a late picture beside the newer one. What breaks off is looked for again."""
+        with self._pool.connection() as conn:
+            job = jobs.find(conn, job_id=job_id)
+        if job is None:
+            return
+        try:
+            with image_service.workspace(self._settings) as folder:
+                path = folder / "result"
+                with path.open("wb") as sink:
+                    kind = self._fal.download(url, sink, keep_alive=_no_lease)
+                with self._decoding(_no_lease):
+                    result = self._keep(
+                        path,
+                        kind=kind,
+                        token=task.token,
+                        user_id=job.user_id,
+                        original_image_id=job.original_image_id,
+                        ending=f"{task.workflow_name}_{job.variation + 1}_late",
+                    )
+        except (FalError, StorageError, ImagingFailed, OSError) as error:
+            log.warning("submission %s: the picture is not kept yet: %s", task.token, error)
+            return
+        self._save(
+            lambda conn: job_service.add_further(
+                conn, task=task, job_id=job_id, cost=cost, result=result
             )
         )
 
@@ -542,89 +743,104 @@ class Worker:
             self._put_off_lost(task, error)
         except FalTemporary as error:
             log.warning("job %s: the picture does not come: %s", task.id, error.detail)
-            self._put_off(
-                task, attention="The provider does not hand the picture out. We keep asking."
-            )
+            self._put_off(task, attention=UNFETCHED)
         except (StorageError, ImagingFailed, OSError) as error:
             log.error("job %s: the picture cannot be stored: %s", task.id, error)  # noqa: TRY400
-            self._put_off(task, attention="Saving waits for disk space. Nothing is lost.")
+            self._put_off(task, attention=UNSTORED)
 
     def _store(self, task: FalTask, *, path: Path, kind: str | None, lease: Lease) -> None:
-        """Everything after the bytes have come. A paid picture we cannot decode is kept as well."""
-        image_id = uuid5(NAMESPACE_URL, f"i2i:{task.token}:0")
-        mime_type, size = _described(path, kind=kind, max_pixels=self._settings.max_image_pixels)
-        suffix = image_service.SUFFIXES.get(mime_type, ".bin")
-        key = image_key(task.user_id, image_id, f"original{suffix}")
-        has_preview = False
+        """Everything after the bytes have come."""
         with self._decoding(lease):
             lease.renew(DECODE_LEASE_SECONDS)
-            try:
-                made = imaging.prepare(
-                    path, directory=path.parent, max_pixels=self._settings.max_image_pixels
-                )
-                image_service.keep_copies(
-                    self._storage, user_id=task.user_id, image_id=image_id, made=made
-                )
-                has_preview = True
-            except InvalidImage as error:
-                log.warning("job %s: the result has no preview: %s", task.id, error)
+            result = self._keep(
+                path,
+                kind=kind,
+                token=task.token,
+                user_id=task.user_id,
+                original_image_id=task.original_image_id,
+                ending=f"{task.workflow_name}_{task.variation + 1}",
+            )
+        finished = functools.partial(
+            job_service.complete,
+            task=task,
+            result=result,
+            processing_time_ms=max(0, round(task.waited_seconds * 1000)),
+        )
+        self._save(finished)
+        log.info("job %s: the picture is stored", task.id)
+
+    def _keep(
+        self,
+        path: Path,
+        *,
+        kind: str | None,
+        token: str,
+        user_id: UUID,
+        original_image_id: UUID,
+        ending: str,
+    ) -> dict[str, Any]:
+        """Store a fetched picture and its copies; the columns of its row.
+
+        A paid picture that we cannot decode is kept as well, without a preview. Its id and so its
+        place come from the token: the same picture stored again after a crash is the same.
+        """
+        image_id = uuid5(NAMESPACE_URL, f"i2i:{token}:0")
+        mime_type, size = _described(path, max_pixels=self._settings.max_image_pixels)
+        suffix = image_service.SUFFIXES.get(mime_type, ".bin")
+        key = image_key(user_id, image_id, f"original{suffix}")
+        has_preview = False
+        try:
+            made = imaging.prepare(
+                path, directory=path.parent, max_pixels=self._settings.max_image_pixels
+            )
+            image_service.keep_copies(self._storage, user_id=user_id, image_id=image_id, made=made)
+            has_preview = True
+        except InvalidImage as error:
+            log.warning("result %s (%s) has no preview: %s", image_id, kind, error)
         self._storage.put(key, path)
         with self._pool.connection() as conn:
-            original = images.find(conn, image_id=task.original_image_id, user_id=task.user_id)
-            result = {
-                "image_id": image_id,
-                "user_id": task.user_id,
-                "filename": key.rpartition("/")[2],
-                "original_filename": _result_name(original, task=task, suffix=suffix),
-                "blob_url": key,
-                "sha256": self._storage.sha256(key),
-                "file_size": self._storage.size(key),
-                "mime_type": mime_type,
-                "width": size and size[0],
-                "height": size and size[1],
-                "has_preview": has_preview,
-            }
-        self._save(
-            lambda conn: job_service.complete(
-                conn,
-                task=task,
-                result=result,
-                processing_time_ms=max(0, round(task.waited_seconds * 1000)),
-            )
-        )
-        log.info("job %s completed", task.id)
+            original = images.find(conn, image_id=original_image_id, user_id=user_id)
+        return {
+            "image_id": image_id,
+            "user_id": user_id,
+            "filename": key.rpartition("/")[2],
+            "original_filename": _result_name(original, ending=ending, suffix=suffix),
+            "blob_url": key,
+            "sha256": self._storage.sha256(key),
+            "file_size": self._storage.size(key),
+            "mime_type": mime_type,
+            "width": size and size[0],
+            "height": size and size[1],
+            "has_preview": has_preview,
+        }
 
     def _put_off_lost(self, task: FalTask, error: FalGone) -> None:
-        """404 on a paid picture: believed only after a day."""
-        if task.waited_seconds < LATE_SECONDS:
-            self._put_off(
-                task, attention="The provider does not hand the picture out. We keep asking."
-            )
+        """404 on a paid picture: believed only after a day of it."""
+        if task.gone_seconds < LATE_SECONDS:
+            self._put_off(task, attention=UNFETCHED, gone=True)
             return
         self._save(
             lambda conn: job_service.fail(
-                conn,
-                task=task,
-                error=error,
-                outcome="expired",
-                charged="yes",
-                explained=("lost", "The provider made it but no longer has it."),
+                conn, task=task, error=error, explanation=of_code("lost"), outcome="expired"
             )
         )
 
     # --- shared by the steps
 
-    def _definition(self, conn: Connection[Any], task: FalTask) -> Definition:
-        version = workflows.find_version(conn, version_id=task.workflow_version_id)
-        if version is None:  # pragma: no cover - a foreign key forbids it
-            raise LookupError(f"job {task.id} names a workflow that is gone")
-        return definition_of(version.definition)
-
     def _look_broke(self, task: FalTask, _error: Exception) -> None:
-        self._put_off(task, delay_seconds=job_service.back_off(task.crashes + 3))
+        self._put_off(
+            task,
+            delay_seconds=job_service.back_off(task.crashes + 3),
+            attention="Something broke on our side. Nothing is lost; we keep trying.",
+        )
 
     def _put_off(
-        self, task: FalTask, *, delay_seconds: float | None = None, attention: str | None = None
+        self,
+        task: FalTask,
+        *,
+        delay_seconds: float | None = None,
+        attention: str | None = None,
+        gone: bool = False,
     ) -> None:
         delay = job_service.back_off(task.crashes) if delay_seconds is None else delay_seconds
         with self._pool.connection() as conn:
@@ -634,39 +850,45 @@ class Worker:
                 fence=task.fence,
                 delay_seconds=delay,
                 attention=attention,
+                gone=gone,
             )
 
-    def _save(self, write: Callable[[Connection[Any]], object]) -> None:
+    def _save(
+        self,
+        write: Callable[[Connection[Any]], object],
+        *,
+        patience: float | None = LEASE_SECONDS,
+    ) -> None:
         """Write what fal has told us, even when the database is just restarting.
 
-        The writes are guarded and repeatable, so trying again after a lost COMMIT is safe.
+        The writes are guarded and repeatable, so trying again after a lost COMMIT is safe. The
+        answer of a POST is tried for as long as this process lives (patience None).
         """
-        deadline = time.monotonic() + LEASE_SECONDS
+        begin = time.monotonic()
         while True:
             try:
                 with self._pool.connection() as conn:
                     write(conn)
-            except DATABASE_TROUBLE:
-                if time.monotonic() > deadline:
+            except DATABASE_TROUBLE as error:
+                if patience is not None and time.monotonic() - begin > patience:
                     raise
+                log.warning("not saved yet: %s", error)
                 time.sleep(0.5)
             else:
                 return
 
     @contextmanager
-    def _decoding(self, lease: Lease) -> Iterator[None]:
+    def _decoding(self, keep_alive: Callable[[], None]) -> Iterator[None]:
         """One of the places for decoding; the lease is kept while waiting for it."""
         while not self._decoders.acquire(timeout=5):
-            lease()
+            keep_alive()
         try:
             yield
         finally:
             self._decoders.release()
 
 
-def _described(
-    path: Path, *, kind: str | None, max_pixels: int
-) -> tuple[str, tuple[int, int] | None]:
+def _described(path: Path, *, max_pixels: int) -> tuple[str, tuple[int, int] | None]:
     """Type and size of a fetched file; no size when it is a picture that we cannot read.
 
     FalTemporary when it is no picture at all, such as an error page: then it was not the result.
@@ -676,8 +898,37 @@ def _described(
     except InvalidImage as error:
         if error.code in {"empty", "not_a_photo"}:
             raise FalTemporary(f"not a picture: {error}", error_type="not_a_picture") from error
-        return kind or "application/octet-stream", None
+        return "application/octet-stream", None
     return header.mime_type, (header.width, header.height)
+
+
+def _find_token(listed: Sequence[Listed], token: str) -> str | None:
+    """The request whose input carries the token, in the names of its files."""
+    return next(
+        (each.request_id for each in listed if each.payload and token in each.payload), None
+    )
+
+
+def _search_pause(task: FalTask) -> float:
+    """Seconds until fal's list is searched again: soon at first, hourly after some hours."""
+    return min(3600.0, 2 + task.waited_seconds / 10)
+
+
+def _cost(unit_price: Decimal | None, result: Result) -> Decimal | None:
+    """What fal's billable units say; None where it gives none."""
+    if unit_price is None or result.billable_units is None:
+        return None
+    return unit_price * result.billable_units
+
+
+def _no_lease() -> None:
+    """For transfers that hold no job."""
+
+
+def _is_late(task: FalTask) -> bool:
+    """Whether it was our own deadline, and no person, that asked fal to stop."""
+    asked = task.cancel_requested_at
+    return asked is not None and asked >= task.sent_at + timedelta(seconds=task.deadline_seconds)
 
 
 def _asked_for(task: FalTask) -> float:
@@ -688,13 +939,15 @@ def _asked_for(task: FalTask) -> float:
     return (now - task.cancel_requested_at).total_seconds()
 
 
-def _result_name(original: Image | None, *, task: FalTask, suffix: str) -> str:
+def _result_name(original: Image | None, *, ending: str, suffix: str) -> str:
     """A result is called after its photo, its workflow and its number: `coat_basic-v1_1.jpg`."""
-    stem = original.original_filename.rpartition(".")[0] if original else ""
-    return f"{stem or 'picture'}_{task.workflow_name}_{task.variation + 1}{suffix}"
+    stem = Path(original.original_filename).stem if original else "picture"
+    return f"{stem[:120]}_{ending}{suffix}"
 
 
-def _name(task: Sending | FalTask | PrepareTask) -> str:
+def _name(task: Sending | FalTask | LateTask | PrepareTask) -> str:
     if isinstance(task, Sending):
         return f"job {task.task.id}"
+    if isinstance(task, LateTask):
+        return f"submission {task.token}"
     return f"image {task.id}" if isinstance(task, PrepareTask) else f"job {task.id}"

@@ -19,6 +19,12 @@ VALUES (%(image_id)s, %(user_id)s, %(filename)s, %(original_filename)s, %(blob_u
         %(file_size)s, %(mime_type)s, %(width)s, %(height)s, true, 'ready', %(has_preview)s)
 ON CONFLICT (id) DO NOTHING;
 
+-- name: add_further_output :exec
+-- A picture of a job beside its result; the same one again changes nothing.
+INSERT INTO further_outputs (image_id, job_id, submission_id)
+VALUES (%(image_id)s, %(job_id)s, %(submission_id)s)
+ON CONFLICT (image_id) DO NOTHING;
+
 -- name: find :optional
 SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
        height, is_processed, status, rejection, has_preview, created_at, deleted_at
@@ -53,6 +59,15 @@ JOIN images AS image ON image.id = reference.image_id
 WHERE reference.batch_id = %(batch_id)s
 ORDER BY reference.position;
 
+-- name: list_further_outputs :many
+SELECT image.id, image.user_id, image.filename, image.original_filename, image.blob_url, image.sha256,
+       image.file_size, image.mime_type, image.width, image.height, image.is_processed, image.status,
+       image.rejection, image.has_preview, image.created_at, image.deleted_at
+FROM further_outputs AS output
+JOIN images AS image ON image.id = output.image_id
+WHERE output.job_id = %(job_id)s AND image.user_id = %(user_id)s
+ORDER BY output.arrived_at, image.id;
+
 -- name: page_uploads :many
 SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
        height, is_processed, status, rejection, has_preview, created_at, deleted_at
@@ -66,13 +81,14 @@ ORDER BY created_at DESC, id DESC
 LIMIT %(page_size)s;
 
 -- name: list_orphaned :many
--- Results that no job shows any more, and nothing in the ledger still waits for.
+-- Results that no job shows any more.
 SELECT image.id, image.user_id, image.filename, image.original_filename, image.blob_url, image.sha256,
        image.file_size, image.mime_type, image.width, image.height, image.is_processed, image.status,
        image.rejection, image.has_preview, image.created_at, image.deleted_at
 FROM images AS image
 WHERE image.is_processed
   AND NOT EXISTS (SELECT FROM processing_jobs AS job WHERE job.result_image_id = image.id)
+  AND NOT EXISTS (SELECT FROM further_outputs AS output WHERE output.image_id = image.id)
 ORDER BY image.created_at, image.id;
 
 -- name: stored_bytes :one

@@ -34,34 +34,28 @@ WHERE fal_job_id = %(fal_job_id)s;
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
        usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
-       original_filename, original_status, original_width, original_height, result_image_id,
-       result_width, result_height, result_file_size, result_mime_type, result_has_preview,
-       sent_at, charged, cost, estimate
+       original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
+       cost, perhaps, estimate, further
 FROM job_cards
 WHERE id = %(job_id)s AND user_id = %(user_id)s AND deleted_at IS NULL;
 
 -- name: list_cards :many
--- A batch's pictures; with `since` only those that changed after it or are still moving. The five
--- seconds of overlap cover transactions that commit in another order than their clocks say.
+-- A batch's pictures, in order.
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
        usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
-       original_filename, original_status, original_width, original_height, result_image_id,
-       result_width, result_height, result_file_size, result_mime_type, result_has_preview,
-       sent_at, charged, cost, estimate
+       original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
+       cost, perhaps, estimate, further
 FROM job_cards
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
-  AND (%(since)s::timestamptz IS NULL OR updated_at > %(since)s - interval '5 seconds'
-       OR status NOT IN ('completed', 'failed', 'cancelled'))
 ORDER BY position;
 
 -- name: page_history :many
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
        usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
-       original_filename, original_status, original_width, original_height, result_image_id,
-       result_width, result_height, result_file_size, result_mime_type, result_has_preview,
-       sent_at, charged, cost, estimate
+       original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
+       cost, perhaps, estimate, further
 FROM job_cards
 WHERE user_id = %(user_id)s AND deleted_at IS NULL
   AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s))
@@ -139,8 +133,8 @@ WHERE due > now();
 SELECT pg_advisory_xact_lock(hashtext('i2i.queue'));
 
 -- name: claim_send :optional
--- The oldest pending picture of the user with the fewest in flight, if the caps leave room and
--- every photo it needs is decoded. The caller holds lock_queue, so that the caps hold exactly.
+-- The oldest pending picture of the user with the fewest in flight, if the breaker is closed, the
+-- caps leave room and every photo it needs is decoded. The caller holds lock_queue, so that the caps hold exactly.
 WITH busy AS (
     SELECT user_id, count(*) AS in_flight
     FROM processing_jobs
@@ -150,6 +144,7 @@ WITH busy AS (
 next AS (
     SELECT oldest.id
     FROM (SELECT DISTINCT user_id FROM processing_jobs WHERE status = 'pending') AS waiting
+    JOIN users ON users.id = waiting.user_id AND users.is_whitelisted
     LEFT JOIN busy ON busy.user_id = waiting.user_id
     CROSS JOIN LATERAL (
         SELECT job.id, job.created_at
@@ -165,7 +160,8 @@ next AS (
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS oldest
-    WHERE coalesce(busy.in_flight, 0) < coalesce(%(max_per_user)s::integer, 2147483647)
+    WHERE NOT EXISTS (SELECT FROM breaker WHERE opened_at IS NOT NULL)
+      AND coalesce(busy.in_flight, 0) < coalesce(%(max_per_user)s::integer, 2147483647)
       AND (SELECT coalesce(sum(in_flight), 0) FROM busy) < %(max_in_flight)s::integer
     ORDER BY coalesce(busy.in_flight, 0), oldest.created_at, oldest.id
     LIMIT 1
@@ -175,13 +171,17 @@ SET status = 'submitting',
     lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8),
     fence = job.fence + 1,
     attention = NULL
-FROM next, users
-WHERE job.id = next.id AND users.id = job.user_id
-RETURNING job.id, job.user_id, users.email, job.batch_id, job.workflow_version_id, job.parameters,
-          job.original_image_id, job.fence;
+FROM next, users, workflow_versions AS version
+WHERE job.id = next.id AND users.id = job.user_id AND version.id = job.workflow_version_id
+RETURNING job.id, job.user_id, users.email, job.batch_id, job.workflow_version_id, version.definition,
+          job.parameters, job.original_image_id, job.fence, job.crashes,
+          (SELECT count(*) FROM submissions AS earlier
+           WHERE earlier.job_id = job.id AND earlier.state IN ('rejected', 'abandoned')
+             AND earlier.ended_at > now() - interval '1 hour') AS attempts;
 
 -- name: claim_fal :many
--- Jobs of one state that are due for a look at fal's side, with their live submission. A lease
+-- Jobs of one state that are due for a look at fal's side (or the one job named, whenever it is due),
+-- with their live submission. A lease
 -- that ran out means that a worker died or froze on it: that is counted, and only backs off.
 WITH due AS (
     SELECT id
@@ -189,7 +189,8 @@ WITH due AS (
     WHERE status = %(status)s
       -- Lets a prepared statement use processing_jobs_moving_index, whose condition this implies.
       AND status IN ('processing', 'storing', 'unknown')
-      AND run_after <= coalesce(%(now)s::timestamptz, now())
+      AND (run_after <= coalesce(%(now)s::timestamptz, now()) OR id = %(job_id)s)
+      AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
       AND (lease_until IS NULL OR lease_until < coalesce(%(now)s::timestamptz, now()))
     ORDER BY run_after
     LIMIT %(page_size)s
@@ -199,27 +200,31 @@ UPDATE processing_jobs AS job
 SET crashes = job.crashes + CASE WHEN job.lease_until IS NULL THEN 0 ELSE 1 END,
     lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8),
     fence = job.fence + 1
-FROM due, submissions AS submission
-WHERE job.id = due.id
+FROM due, submissions AS submission, workflow_versions AS version
+WHERE job.id = due.id AND version.id = job.workflow_version_id
   AND submission.job_id = job.id AND submission.state IN ('accepted', 'unknown')
 RETURNING job.id, job.user_id, job.status, job.fence, job.crashes, job.cancel_requested_at,
-          job.started_at, job.workflow_name, job.workflow_version_id, job.variation,
+          job.started_at, job.workflow_name, job.variation,
+          (version.definition ->> 'unit_price')::numeric AS unit_price,
+          (version.definition ->> 'deadline_seconds')::integer AS deadline_seconds,
           job.original_image_id, submission.token, submission.endpoint, submission.request_id,
           submission.status_url, submission.response_url, submission.cancel_url, submission.output_urls,
           coalesce(submission.sent_at, submission.created_at) AS sent_at,
           extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - submission.sent_at)::float8
-              AS waited_seconds;
+              AS waited_seconds,
+          coalesce(extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - job.gone_since), 0)::float8
+              AS gone_seconds;
 
 -- name: claim_expired :many
--- Jobs whose worker vanished between the claim and the saved answer.
+-- Jobs whose worker vanished between the claim and the saved answer. Without a live submission
+-- (which no code of ours leaves behind) nothing can have been sent.
 UPDATE processing_jobs AS job
 SET fence = job.fence + 1,
     lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8)
-FROM submissions AS submission
-WHERE job.status = 'submitting'
-  AND job.lease_until < coalesce(%(now)s::timestamptz, now())
-  AND submission.job_id = job.id AND submission.state IN ('intent', 'sent')
-RETURNING job.id, job.fence, job.crashes, submission.token, submission.state;
+WHERE job.status = 'submitting' AND job.lease_until < coalesce(%(now)s::timestamptz, now())
+RETURNING job.id, job.fence, job.crashes,
+          (SELECT token FROM submissions WHERE job_id = job.id AND state IN ('intent', 'sent')) AS token,
+          (SELECT state FROM submissions WHERE job_id = job.id AND state IN ('intent', 'sent')) AS state;
 
 -- name: renew_lease :exec
 UPDATE processing_jobs
@@ -227,17 +232,20 @@ SET lease_until = now() + make_interval(secs => %(lease_seconds)s::float8)
 WHERE id = %(job_id)s AND fence = %(fence)s AND lease_until IS NOT NULL;
 
 -- name: lock_sendable :exec
--- The last look before the request leaves: still ours, still wanted. Holds the row until commit,
--- so that a cancel comes either before the request counts as sent or after.
+-- The last look before the request leaves: still ours, still wanted, breaker closed. Holds the row
+-- until commit, so that a cancel comes either before the request counts as sent or after.
 UPDATE processing_jobs
 SET lease_until = now() + make_interval(secs => %(lease_seconds)s::float8)
-WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting' AND cancel_requested_at IS NULL;
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting' AND cancel_requested_at IS NULL
+  AND NOT EXISTS (SELECT FROM breaker WHERE opened_at IS NOT NULL);
 
 -- name: return_to_pending :exec
--- Provably not accepted: wait, then try again with a new submission. Without a fence where the
--- caller has just closed the job's live submission: then only the state counts.
+-- Provably not accepted: wait, then try again with a new submission; or, where a cancel was asked
+-- for meanwhile, end here and free. Answers of fal come without a fence: they always count.
 UPDATE processing_jobs
-SET status = 'pending', lease_until = NULL, fal_job_id = NULL, attention = %(attention)s,
+SET status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END,
+    completed_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
+    lease_until = NULL, fal_job_id = NULL, gone_since = NULL, attention = %(attention)s,
     crashes = %(crashes)s, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(job_id)s AND (%(fence)s::integer IS NULL OR fence = %(fence)s)
   AND status IN ('submitting', 'unknown');
@@ -245,7 +253,8 @@ WHERE id = %(job_id)s AND (%(fence)s::integer IS NULL OR fence = %(fence)s)
 -- name: accept :exec
 -- Guarded by state, not by fence: the answer of a POST is always saved.
 UPDATE processing_jobs
-SET status = 'processing', fal_job_id = %(fal_job_id)s, lease_until = NULL, attention = NULL, crashes = 0,
+SET status = 'processing', fal_job_id = %(fal_job_id)s, lease_until = NULL, attention = NULL,
+    crashes = 0, gone_since = NULL,
     run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(job_id)s AND status IN ('submitting', 'unknown');
 
@@ -258,16 +267,19 @@ WHERE id = %(job_id)s AND fence = %(fence)s AND status IN ('submitting', 'proces
 -- name: keep_waiting :exec
 -- fal still works on it; what the page shows is updated.
 UPDATE processing_jobs
-SET lease_until = NULL, crashes = 0, queue_position = %(queue_position)s,
+SET lease_until = NULL, crashes = 0, gone_since = NULL, attention = NULL,
+    queue_position = %(queue_position)s,
     started_at = coalesce(started_at, CASE WHEN %(running)s::boolean THEN now() END),
     run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(job_id)s AND fence = %(fence)s;
 
 -- name: postpone :exec
 -- The look did not work; `attention` is a sentence when a person should know. It counts as a crash,
--- so that trouble in a row is asked about less and less often.
+-- so that trouble in a row is asked about less and less often. `gone` is fal's 404, whose beginning
+-- is kept: one of them proves nothing, a day of them does.
 UPDATE processing_jobs
 SET lease_until = NULL, attention = %(attention)s, crashes = crashes + 1,
+    gone_since = CASE WHEN %(gone)s::boolean THEN coalesce(gone_since, now()) END,
     run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(job_id)s AND fence = %(fence)s
   AND status IN ('processing', 'storing', 'unknown');
@@ -275,7 +287,7 @@ WHERE id = %(job_id)s AND fence = %(fence)s
 -- name: begin_storing :exec
 UPDATE processing_jobs
 SET status = 'storing', lease_until = NULL, crashes = 0, queue_position = NULL, attention = NULL,
-    started_at = coalesce(started_at, now()), run_after = now()
+    gone_since = NULL, started_at = coalesce(started_at, now()), run_after = now()
 WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'processing';
 
 -- name: complete :exec
@@ -306,7 +318,8 @@ WHERE job.status IN ('held', 'pending')
 -- Asked for while the inputs went up: nothing was sent, so it ends here and is free.
 UPDATE processing_jobs
 SET status = 'cancelled', lease_until = NULL, completed_at = now()
-WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting';
+WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting'
+  AND cancel_requested_at IS NOT NULL;
 
 -- name: cancel_at_fal :exec
 -- fal confirmed that it stopped.
@@ -322,6 +335,16 @@ WHERE status IN ('held', 'pending')
   AND user_id = %(user_id)s
   AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
   AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s);
+
+-- name: ask_cancel_sending :exec
+-- A user who lost the whitelist: what is just being sent stops, if it can still be stopped.
+UPDATE processing_jobs SET cancel_requested_at = coalesce(cancel_requested_at, now())
+WHERE user_id = %(user_id)s AND status = 'submitting';
+
+-- name: count_at_fal :one
+-- Pictures of a user that fal may be working on.
+SELECT count(*) AS count FROM processing_jobs
+WHERE user_id = %(user_id)s AND status IN ('submitting', 'processing', 'storing', 'unknown');
 
 -- name: cancel_waiting_of_workflow :exec
 UPDATE processing_jobs
@@ -348,18 +371,49 @@ WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND status = 'held';
 
 -- name: retry :exec
 -- Failed or cancelled pictures start again: one job, or all of a batch. Not those whose photo or
--- reference cannot be read: they would wait for ever.
+-- reference cannot be read: they would wait for ever. And of a batch not those that were perhaps
+-- charged: that question is asked for each.
 UPDATE processing_jobs AS job
 SET status = 'pending', fal_job_id = NULL, error_code = NULL, error_message = NULL, attention = NULL,
     cancel_requested_at = NULL, queue_position = NULL, started_at = NULL, completed_at = NULL,
-    crashes = 0, run_after = now()
+    crashes = 0, gone_since = NULL, run_after = now()
 WHERE user_id = %(user_id)s
   AND status = ANY(%(statuses)s::text[])
   AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
   AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s)
+  AND (%(job_id)s::uuid IS NOT NULL OR NOT EXISTS (
+      SELECT FROM submissions WHERE submissions.job_id = job.id AND submissions.charged = 'unknown'))
   AND NOT EXISTS (
       SELECT FROM images
       WHERE images.status = 'rejected'
         AND (images.id = job.original_image_id OR images.id IN (
             SELECT image_id FROM batch_references AS reference
             WHERE reference.batch_id = job.batch_id)));
+
+-- name: reopen :exec
+-- A late picture: the job that was given up takes it after all.
+UPDATE processing_jobs
+SET status = 'storing', fal_job_id = %(fal_job_id)s, error_code = NULL, error_message = NULL,
+    attention = NULL, completed_at = NULL, lease_until = NULL, crashes = 0, gone_since = NULL,
+    run_after = now()
+WHERE id = %(job_id)s AND status IN ('failed', 'cancelled');
+
+-- name: hurry :exec
+-- A person asks to look again: the worker does it at once.
+UPDATE processing_jobs SET run_after = now()
+WHERE id = %(job_id)s AND user_id = %(user_id)s AND status = 'unknown';
+
+-- name: give_up_unknown :exec
+-- A person decides: send again (pending), or leave it (failed). Whoever looks just now loses it.
+UPDATE processing_jobs
+SET status = %(status)s, fence = fence + 1, lease_until = NULL, attention = NULL, fal_job_id = NULL,
+    crashes = 0, cancel_requested_at = NULL, started_at = NULL, run_after = now(),
+    error_code = %(error_code)s, error_message = %(error_message)s,
+    completed_at = CASE WHEN %(status)s = 'failed' THEN now() END
+WHERE id = %(job_id)s AND user_id = %(user_id)s AND status = 'unknown';
+
+-- name: list_events :many
+SELECT from_status, to_status, happened_at
+FROM job_events
+WHERE job_id = %(job_id)s
+ORDER BY id;

@@ -76,12 +76,13 @@ WHERE token = %(token)s AND state = 'intent';
 -- Left, and is proven never to have arrived: free.
 UPDATE submissions
 SET state = 'abandoned', detail = %(detail)s, ended_at = now()
-WHERE token = %(token)s AND state = 'unknown';
+WHERE token = %(token)s AND state = 'unknown' AND request_id IS NULL;
 
 -- name: lose_answer :exec
+-- While `sending`, what a callback has adopted meanwhile stays accepted: its id is known.
 UPDATE submissions
 SET state = 'unknown', http_status = %(http_status)s, detail = %(detail)s
-WHERE token = %(token)s AND state IN ('sent', 'accepted');
+WHERE token = %(token)s AND (state = 'sent' OR state = 'accepted' AND NOT %(sending)s::boolean);
 
 -- name: save_outputs :exec
 UPDATE submissions
@@ -89,7 +90,94 @@ SET output_urls = %(output_urls)s, cost = %(cost)s
 WHERE token = %(token)s AND state = 'accepted';
 
 -- name: settle :exec
+-- With `look` the picture may still come: it is looked for until a day after sending.
 UPDATE submissions
 SET state = 'settled', outcome = %(outcome)s, charged = %(charged)s, http_status = %(http_status)s,
-    error_type = %(error_type)s, detail = %(detail)s, ended_at = now()
+    error_type = %(error_type)s, detail = %(detail)s, ended_at = now(),
+    look_after = CASE WHEN %(look)s::boolean THEN now() + interval '1 minute' END,
+    look_until = CASE WHEN %(look)s::boolean
+        THEN greatest(sent_at + interval '1 day', now() + interval '1 hour') END
 WHERE token = %(token)s AND state IN ('sent', 'accepted', 'unknown');
+
+-- name: settle_live :exec
+-- The live submission of a job that a person gives up while its answer is unknown.
+UPDATE submissions
+SET state = 'settled', outcome = 'expired', charged = 'unknown', detail = %(detail)s, ended_at = now(),
+    look_after = now(), look_until = greatest(sent_at + interval '1 day', now() + interval '1 hour')
+WHERE job_id = %(job_id)s AND state = 'unknown';
+
+-- name: claim_late :many
+-- Settled ones whose picture may still come; the next look is five minutes later.
+WITH due AS (
+    SELECT id
+    FROM submissions
+    WHERE look_until IS NOT NULL AND look_after <= coalesce(%(now)s::timestamptz, now())
+    ORDER BY look_after
+    LIMIT %(page_size)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE submissions AS submission
+SET look_after = coalesce(%(now)s::timestamptz, now()) + interval '5 minutes'
+FROM due
+WHERE submission.id = due.id
+RETURNING submission.id, submission.job_id, submission.user_id, submission.workflow_name,
+          submission.token, submission.endpoint, submission.request_id, submission.status_url,
+          submission.response_url,
+          (SELECT (version.definition ->> 'unit_price')::numeric FROM workflow_versions AS version
+           WHERE version.workflow_name = submission.workflow_name
+             AND version.version = submission.workflow_version) AS unit_price,
+          coalesce(submission.sent_at, submission.created_at) AS sent_at;
+
+-- name: stop_looking :exec
+UPDATE submissions SET look_after = NULL, look_until = NULL
+WHERE token = %(token)s AND look_until IS NOT NULL;
+
+-- name: stop_looking_late :exec
+-- What did not come within the day.
+UPDATE submissions SET look_after = NULL, look_until = NULL
+WHERE look_until < coalesce(%(now)s::timestamptz, now());
+
+-- name: find_late_request :exec
+-- The list has shown under which id fal runs a request that was given up.
+UPDATE submissions
+SET request_id = %(request_id)s, status_url = %(status_url)s, response_url = %(response_url)s,
+    cancel_url = %(cancel_url)s, accepted_at = coalesce(accepted_at, now()), look_after = now()
+WHERE token = %(token)s AND look_until IS NOT NULL AND request_id IS NULL;
+
+-- name: reopen :exec
+-- Its picture came late, and nothing newer lives: it is collected like any other.
+UPDATE submissions AS submission
+SET state = 'accepted', outcome = NULL, charged = NULL, ended_at = NULL, look_after = NULL,
+    look_until = NULL, output_urls = %(output_urls)s, cost = %(cost)s,
+    accepted_at = coalesce(accepted_at, now())
+WHERE token = %(token)s AND look_until IS NOT NULL AND request_id IS NOT NULL
+  AND NOT EXISTS (
+      SELECT FROM submissions AS newer
+      WHERE newer.job_id = submission.job_id AND newer.created_at > submission.created_at
+        AND (newer.state IN ('intent', 'sent', 'accepted', 'unknown') OR newer.outcome = 'picture'));
+
+-- name: settle_further :exec
+-- Its picture came late and is kept beside a newer one.
+UPDATE submissions
+SET outcome = 'picture', charged = 'yes', cost = %(cost)s, look_after = NULL, look_until = NULL
+WHERE token = %(token)s AND look_until IS NOT NULL;
+
+-- name: lock_limits :exec
+-- Who counts against a daily limit takes turns; released with the transaction.
+SELECT pg_advisory_xact_lock(hashtext('i2i.limits'));
+
+-- name: count_today :one
+-- Pictures of this day (UTC), of one user or of all: what left and was not refused, and what is
+-- asked for and has not left.
+SELECT (
+    SELECT count(*) FROM submissions
+    WHERE (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
+      AND sent_at >= date_trunc('day', now(), 'UTC')
+      AND state NOT IN ('rejected', 'abandoned')
+) + (
+    SELECT count(*) FROM processing_jobs
+    WHERE (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
+      AND (status IN ('held', 'pending') OR status = 'submitting' AND EXISTS (
+          SELECT FROM submissions
+          WHERE submissions.job_id = processing_jobs.id AND submissions.state = 'intent'))
+) AS count;

@@ -38,11 +38,6 @@ JOIN workflow_versions AS version
   ON version.workflow_name = workflow.id AND version.version = workflow.version
 WHERE workflow.id = %(workflow_id)s;
 
--- name: find_version :optional
-SELECT id, workflow_name, version, definition
-FROM workflow_versions
-WHERE id = %(version_id)s;
-
 -- name: list_all :many
 SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
        version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at

@@ -17,15 +17,16 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from i2i.errors import Refused
+from i2i.errors import FalAccount, FalTemporary, Refused
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import image_key, make_storage
 from i2i.models import JobStatus
-from i2i.queries import images, jobs, sessions, submissions
+from i2i.queries import breaker, images, jobs, sessions, submissions
 from i2i.services import batches as batch_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
-from i2i.worker import Worker
+from i2i.services import users as user_service
+from i2i.worker import UNFETCHED, UNSTORED, Worker
 
 PHOTO = pictures.jpeg(pictures.photo(size=(320, 240)))
 
@@ -42,14 +43,32 @@ class EventfulFal(HttpFal):
         self._before = before
         self._after = after
 
-    def submit(self, endpoint, arguments, *, sent_at_boottime=None):
+    def submit(self, endpoint, arguments, **options):
         if self._before:
             self._before()
         try:
-            return super().submit(endpoint, arguments, sent_at_boottime=sent_at_boottime)
+            return super().submit(endpoint, arguments, **options)
         finally:
             if self._after:
                 self._after()
+
+
+class UploadingFal(HttpFal):
+    """fal, whose storage answers every upload with this error, as often as it is asked."""
+
+    def __init__(self, settings, error):
+        super().__init__(settings)
+        self._error = error
+
+    def upload(self, **_upload):
+        raise self._error
+
+
+class DeafFal(HttpFal):
+    """fal, which cannot be asked to stop."""
+
+    def cancel(self, cancel_url):
+        raise FalTemporary(f"no answer from {cancel_url}")
 
 
 # --- What is there ----------------------------------------------------------------------------
@@ -99,6 +118,16 @@ def job(conn, owner, photo):
 
 
 # --- How to look and move ---------------------------------------------------------------------
+
+
+def gone_for(conn, job, *, minutes):
+    """As if fal had answered 404 for that long."""
+    moved = conn.execute(
+        "UPDATE processing_jobs SET gone_since = now() - make_interval(mins => %s)"
+        " WHERE id = %s AND gone_since IS NOT NULL",
+        [minutes, job.id],
+    )
+    assert moved.rowcount == 1
 
 
 def step(worker, *, later=0.0):
@@ -295,15 +324,16 @@ def test_what_was_not_accepted_is_tried_again(conn, worker, job, practice, mode,
     assert charges(practice) == 1
 
 
-def test_a_locked_account_pauses_with_a_sentence(conn, worker, job, practice):
+def test_a_locked_account_stops_sending_and_fails_nothing(conn, worker, job, practice):
     spoil(practice, "locked")
     step(worker)
     waiting = jobs.find(conn, job_id=job.id)
-    assert waiting.status == "pending"
-    assert "Nothing was charged" in waiting.attention
+    assert (waiting.status, waiting.attention) == ("pending", None)
+    assert breaker.find(conn).reason == "balance"
     assert step(worker, later=50) == 0
     drive(worker, is_in(conn, job, "completed"))
-    assert card_of(conn, job).attention is None
+    assert breaker.find(conn).opened_at is None
+    assert charges(practice) == 1
 
 
 def test_a_refusal_fails_the_job_for_free(conn, worker, job, practice):
@@ -331,8 +361,10 @@ def test_an_unclear_answer_is_never_sent_again_without_proof(
 
     witness = factories.make_job(conn, user=owner, image=photo)
     drive(worker, is_in(conn, witness, "completed"), later=60)
+    job_service.look_again(conn, job_id=job.id, user_id=owner.id)
     step(worker, later=800)
     assert status_of(conn, job) == "unknown", "the list may lag for a quarter of an hour"
+    job_service.look_again(conn, job_id=job.id, user_id=owner.id)
     step(worker, later=1000)
     assert (status_of(conn, job), card_of(conn, job).charged) == ("pending", "no")
     drive(worker, is_in(conn, job, "completed"))
@@ -394,11 +426,14 @@ def test_what_never_ends_is_stopped_after_the_deadline(conn, worker, job, practi
     step(worker)
     step(worker, later=500)
     assert jobs.find(conn, job_id=job.id).cancel_requested_at is None
-    step(worker, later=610)
+    conn.execute("UPDATE submissions SET sent_at = sent_at - interval '610 seconds'")
+    step(worker, later=20)
     assert jobs.find(conn, job_id=job.id).cancel_requested_at is not None
-    step(worker, later=650)
-    assert status_of(conn, job) == "cancelled"
+    step(worker, later=60)
+    card = card_of(conn, job)
+    assert (card.status, card.error_code) == ("failed", "stopped"), "no person has cancelled it"
     assert ledger_of(conn, job) == [("settled", "cancelled", "unknown")]
+    assert step(worker, later=5000) == 0, "fal has confirmed: there is nothing to look for"
 
 
 def test_what_does_not_stop_either_is_late(conn, worker, job, practice, monkeypatch):
@@ -417,9 +452,10 @@ def test_an_id_that_fal_has_forgotten_is_looked_for(conn, worker, job, practice)
     step(worker)
     (request,) = practice.books.listed()
     del practice.books._requests[request.request_id]
-    step(worker, later=300)
-    assert status_of(conn, job) == "processing"
-    step(worker, later=700)
+    step(worker, later=5000)
+    assert status_of(conn, job) == "processing", "one 404 proves nothing, however late"
+    gone_for(conn, job, minutes=11)
+    step(worker, later=9000)
     assert status_of(conn, job) == "unknown"
     practice.books._requests[request.request_id] = request
     drive(worker, is_in(conn, job, "completed"))
@@ -477,10 +513,10 @@ def test_what_cannot_be_cancelled(conn, owner, status):
     assert status_of(conn, job) == status
 
 
-def test_a_retry_is_a_new_submission(conn, worker, job, owner, practice):
+def test_a_retry_is_a_new_submission(conn, settings, worker, job, owner, practice):
     spoil(practice, "unprocessable")
     step(worker)
-    job_service.retry(conn, job_id=job.id, user_id=owner.id)
+    job_service.retry(conn, settings, job_id=job.id, user_id=owner.id)
     drive(worker, is_in(conn, job, "completed"))
     assert [state for state, _, _ in ledger_of(conn, job)] == ["rejected", "settled"]
     card = card_of(conn, job)
@@ -707,7 +743,7 @@ def test_a_rejected_photo_fails_what_waits_for_it(conn, worker, owner, photo, br
     assert rejected.status == "rejected"
     assert rejected.rejection.startswith("Not readable.")
     card = card_of(conn, job)
-    assert (card.status, card.error_code, card.charged) == ("failed", "unreadable", None)
+    assert (card.status, card.error_code, card.charged) == ("failed", "unreadable", "no")
     assert card.error_message == "torn.png could not be read. Upload it again."
     assert status_of(conn, bystander) == "held"
 
@@ -744,7 +780,7 @@ def test_a_full_disk_keeps_a_paid_picture_waiting(conn, worker, job, storage, pr
         step(worker, later=later)
         card = card_of(conn, job)
         assert card.status == "storing"
-        assert card.attention == "Saving waits for disk space. Nothing is lost."
+        assert card.attention == UNSTORED
     storage.partial.unlink()
     drive(worker, is_in(conn, job, "completed"), later=1000)
     card = card_of(conn, job)
@@ -778,8 +814,8 @@ def test_a_paid_picture_that_we_cannot_decode_is_kept(
     drive(worker, is_in(conn, job, "completed"))
     card = card_of(conn, job)
     assert card.result_has_preview is False
-    assert (card.result_width, card.result_height) == size
     result = images.find(conn, image_id=card.result_image_id, user_id=job.user_id)
+    assert (result.width, result.height) == size
     with storage.open(result.blob_url) as file:
         assert file.read() == data
     assert ledger_of(conn, job) == [("settled", "picture", "yes")]
@@ -794,7 +830,7 @@ def test_an_error_page_is_not_taken_for_the_picture(conn, worker, job, practice)
     step(worker, later=60)
     card = card_of(conn, job)
     assert card.status == "storing"
-    assert card.attention.startswith("The provider does not hand the picture out.")
+    assert card.attention == UNFETCHED
     file.write_bytes(picture)
     drive(worker, is_in(conn, job, "completed"), later=600)
 
@@ -813,13 +849,309 @@ def test_a_picture_that_is_gone_counts_as_lost_after_a_day(conn, worker, job, pr
     step(worker)
     output_of(practice).unlink()
     drive(worker, is_in(conn, job, "storing"))
-    for later in (3600, 80_000):
-        step(worker, later=later)
-        assert status_of(conn, job) == "storing"
     step(worker, later=90_000)
+    assert status_of(conn, job) == "storing", "one 404 proves nothing, however late"
+    gone_for(conn, job, minutes=23 * 60)
+    step(worker, later=1000)
+    assert (status_of(conn, job), card_of(conn, job).attention) == ("storing", UNFETCHED)
+    gone_for(conn, job, minutes=24 * 60)
+    step(worker, later=3000)
     card = card_of(conn, job)
     assert (card.status, card.error_code, card.charged) == ("failed", "lost", "yes")
     assert ledger_of(conn, job) == [("settled", "expired", "yes")]
+
+
+def test_a_photo_without_a_suffix_gives_its_name_too(conn, worker, owner, storage):
+    photo = factories.make_image(conn, user=owner, name="coat", data=PHOTO, storage=storage)
+    job = factories.make_job(conn, user=owner, image=photo)
+    drive(worker, is_in(conn, job, "completed"))
+    result = images.find(conn, image_id=card_of(conn, job).result_image_id, user_id=owner.id)
+    assert result.original_filename == "coat_basic-v1_1.jpg"
+
+
+# --- Held back before it is sent --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+@pytest.mark.parametrize("moment", ["upload", "submit"])
+def test_a_refused_account_fails_nothing(
+    conn, make_worker, settings, owner, photo, job, practice, moment, status
+):
+    """Another job was claimed already when it is noticed, and a third one only waits."""
+    error = FalAccount("account refused", http_status=status)
+
+    def refuse():
+        raise error
+
+    fal = (
+        UploadingFal(settings, error)
+        if moment == "upload"
+        else EventfulFal(settings, before=refuse)
+    )
+    claimed = factories.make_job(conn, user=owner, image=photo)
+    (first,) = make_worker(fal).claim(room=1)
+    (second,) = make_worker().claim(room=1)
+    waiting = factories.make_job(conn, user=owner, image=photo)
+    first()
+    second()
+    every = (job, claimed, waiting)
+    assert breaker.find(conn, user_id=owner.id).waiting == 3
+    assert [status_of(conn, each) for each in every] == ["pending"] * 3
+    assert charges(practice) == 0
+    assert step(make_worker()) == 0
+    assert [card_of(conn, each).charged for each in every] == ["no"] * 3
+    for each in every:
+        drive(make_worker(), is_in(conn, each, "completed"))
+    assert charges(practice) == 3
+
+
+def test_the_account_is_asked_for_once_a_minute(
+    conn, make_worker, make_settings, worker, job, database, fal_environ, practice
+):
+    spoil(practice, "locked")
+    step(worker)
+    environ = fal_environ | {"FAL_REST_URL": "http://127.0.0.1:9"}
+    cut_off = make_worker(settings=make_settings(POSTGRES_URL=database, **environ))
+    assert [step(cut_off, later=seconds) for seconds in (50, 61, 62, 119, 122)] == [0, 1, 0, 0, 1]
+    assert breaker.find(conn).opened_at is not None
+    assert status_of(conn, job) == "pending"
+    drive(worker, is_in(conn, job, "completed"), later=300)
+
+
+def test_a_cancel_and_then_a_refusal_end_it(conn, make_worker, settings, job, owner, practice):
+    def cancel():
+        assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "asked"
+
+    spoil(practice, "refuse_429")
+    step(make_worker(EventfulFal(settings, before=cancel)))
+    assert status_of(conn, job) == "cancelled"
+    assert ledger_of(conn, job) == [("rejected", None, None)]
+    assert card_of(conn, job).charged == "no"
+
+
+def test_nothing_is_sent_for_who_lost_the_whitelist(conn, worker, job, owner, photo, practice):
+    (send,) = worker.claim(room=1)
+    user_service.set_whitelisted(conn, email=owner.email, is_whitelisted=False)
+    send()
+    assert status_of(conn, job) == "cancelled"
+    left_over = factories.make_job(conn, user=owner, image=photo)
+    assert step(worker, later=60) == 0
+    assert (status_of(conn, left_over), charges(practice)) == ("pending", 0)
+
+
+@pytest.mark.parametrize("definition", ["{}", '{"fal_endpoint": "fal-ai/x", "formats": 7}'])
+def test_a_broken_version_fails_only_its_job(conn, worker, owner, photo, job, definition):
+    broken = factories.make_job(conn, user=owner, image=photo)
+    conn.execute(
+        "WITH version AS (INSERT INTO workflow_versions (workflow_name, version, definition)"
+        " VALUES ('basic-v1', 99, %s) RETURNING id)"
+        " UPDATE processing_jobs SET workflow_version_id = version.id, created_at = '2026-01-01'"
+        " FROM version WHERE processing_jobs.id = %s",
+        [definition, broken.id],
+    )
+    step(worker)
+    card = card_of(conn, broken)
+    assert (card.status, card.error_code, card.charged) == ("failed", "workflow", "no")
+    assert status_of(conn, job) == "processing"
+
+
+def test_refusals_in_a_row_are_tried_less_often(conn, worker, job, practice):
+    spoil(practice, "refuse_429", count=7)
+    waits = []
+    for number in range(7):
+        step(worker, later=number * 500)
+        assert status_of(conn, job) == "pending"
+        waits.append(jobs.find(conn, job_id=job.id).run_after - datetime.now(UTC))
+    assert waits[0] < timedelta(seconds=3)
+    assert waits[3] > 3 * waits[0]
+    assert waits[6] > 3 * waits[3]
+    drive(worker, is_in(conn, job, "completed"), later=500)
+    assert len(ledger_of(conn, job)) == 8
+    assert charges(practice) == 1
+
+
+def test_what_breaks_the_sender_three_times_fails_for_free(conn, make_worker, settings, job):
+    worker = make_worker(UploadingFal(settings, RuntimeError("unforeseen")))
+    for later, status in [(0, "pending"), (60, "pending"), (120, "failed")]:
+        step(worker, later=later)
+        assert status_of(conn, job) == status
+    card = card_of(conn, job)
+    assert (card.error_code, card.charged) == ("poison", "no")
+    assert ledger_of(conn, job) == [("abandoned", None, None)] * 3
+
+
+def test_a_cancel_that_fails_does_not_hold_up_the_picture(
+    conn, make_worker, settings, job, owner, practice
+):
+    worker = make_worker(DeafFal(settings))
+    step(worker)
+    job_service.cancel(conn, job_id=job.id, user_id=owner.id)
+    drive(worker, is_in(conn, job, "completed"))
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+
+
+@pytest.mark.parametrize(("users", "expected"), [(9, 20), (6, 18)])
+def test_sixteen_claimers_never_exceed_twenty_nor_three_each(
+    conn, pool, make_settings, database, users, expected
+):
+    for _ in range(users):
+        user = factories.make_user(conn)
+        photos = [factories.make_image(conn, user=user) for _ in range(5)]
+        factories.make_batch(conn, user=user, photos=photos)
+    settings = make_settings(POSTGRES_URL=database, MAX_IN_FLIGHT="20", MAX_IN_FLIGHT_PER_USER="3")
+    start = threading.Barrier(16)
+
+    def claim_all():
+        start.wait()
+        claimed = []
+        while True:
+            with pool.connection() as mine:
+                if (sending := job_service.claim_send(mine, settings)) is None:
+                    return claimed
+            claimed.append(sending.task.user_id)
+
+    with ThreadPoolExecutor(16) as threads:
+        futures = [threads.submit(claim_all) for _ in range(16)]
+    claimed = [user for future in futures for user in future.result()]
+    assert len(claimed) == expected
+    assert max(claimed.count(user) for user in claimed) <= 3
+
+
+# --- Pictures that come late ------------------------------------------------------------------
+
+
+def let_it_be_made(practice, request):
+    """What hung at fal goes on after all."""
+    with practice.books._changed:
+        request.fault, request.state = None, "IN_QUEUE"
+        practice.books._changed.notify_all()
+    drive_until_made(practice, request)
+
+
+@pytest.fixture
+def late(conn, worker, job, practice, monkeypatch):
+    """A job that failed as late while its request still runs; the request."""
+    monkeypatch.setattr(practice.books, "cancel", lambda request: True)  # asked, and no more
+    spoil(practice, "never")
+    step(worker)
+    step(worker, later=5000)
+    step(worker, later=5010)
+    assert (status_of(conn, job), card_of(conn, job).error_code) == ("failed", "late")
+    (request,) = practice.books.listed()
+    return request
+
+
+def looks(conn):
+    """How many submissions are still looked for."""
+    (count,) = conn.execute("SELECT count(look_until) FROM submissions").fetchone()
+    return count
+
+
+def test_a_late_picture_completes_its_job(conn, worker, job, late, practice):
+    assert step(worker, later=70) == 1, "looked for, and not there yet"
+    let_it_be_made(practice, late)
+    drive(worker, is_in(conn, job, "completed"), later=500)
+    card = card_of(conn, job)
+    assert (card.charged, card.cost, card.perhaps) == ("yes", Decimal("0.0350"), None)
+    assert (card.error_code, card.error_message, card.further) == (None, None, 0)
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+    story = [event.to_status for event in jobs.list_events(conn, job_id=job.id)]
+    assert story[-4:] == ["processing", "failed", "storing", "completed"]
+    assert step(worker, later=3600) == 0
+
+
+def test_a_late_picture_beside_a_newer_one_is_kept(
+    conn, settings, worker, job, owner, late, practice
+):
+    job_service.retry(conn, settings, job_id=job.id, user_id=owner.id)
+    drive(worker, is_in(conn, job, "completed"))
+    first = card_of(conn, job).result_image_id
+    let_it_be_made(practice, late)
+    drive(worker, lambda: card_of(conn, job).further == 1, later=500)
+    card = card_of(conn, job)
+    assert (card.status, card.result_image_id) == ("completed", first)
+    assert (card.charged, card.cost) == ("yes", Decimal("0.0700"))
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")] * 2
+    (further,) = images.list_further_outputs(conn, job_id=job.id, user_id=owner.id)
+    assert further.original_filename == "coat_basic-v1_1_late.jpg"
+    assert (looks(conn), step(worker, later=3600)) == (0, 0)
+    assert charges(practice) == 2
+
+
+def test_a_look_ends_after_a_day(conn, worker, job, late):
+    step(worker, later=86_000)
+    assert looks(conn) == 1
+    step(worker, later=86_500)
+    assert (looks(conn), status_of(conn, job)) == (0, "failed")
+    assert ledger_of(conn, job) == [("settled", "expired", "unknown")]
+
+
+def test_a_404_does_not_end_a_late_look(conn, worker, job, late, practice):
+    del practice.books._requests[late.request_id]
+    step(worker, later=70)
+    assert looks(conn) == 1
+    practice.books._requests[late.request_id] = late
+    let_it_be_made(practice, late)
+    drive(worker, is_in(conn, job, "completed"), later=500)
+
+
+def test_sent_again_by_a_person_and_then_the_first_answer_is_found(
+    conn, settings, worker, job, owner, practice
+):
+    spoil(practice, "lost_answer")
+    step(worker)
+    (request,) = practice.books.listed()
+    drive_until_made(practice, request)
+    job_service.send_again(conn, settings, job_id=job.id, user_id=owner.id)
+    drive(worker, is_in(conn, job, "completed"), later=500)
+    drive(worker, lambda: card_of(conn, job).further == 1, later=500)
+    card = card_of(conn, job)
+    assert (card.charged, card.cost, card.perhaps) == ("yes", Decimal("0.0700"), None)
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")] * 2
+    assert charges(practice) == 2
+
+
+def test_the_first_answer_is_found_while_the_second_waits(
+    conn, settings, worker, job, owner, practice
+):
+    spoil(practice, "lost_answer")
+    step(worker)
+    (request,) = practice.books.listed()
+    drive_until_made(practice, request)
+    job_service.send_again(conn, settings, job_id=job.id, user_id=owner.id)
+    conn.execute("UPDATE processing_jobs SET run_after = now() + interval '1 day'")
+    drive(worker, lambda: card_of(conn, job).further == 1, later=500)
+    assert status_of(conn, job) == "pending"
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+    conn.execute("UPDATE processing_jobs SET run_after = now()")
+    drive(worker, is_in(conn, job, "completed"))
+    assert card_of(conn, job).cost == Decimal("0.0700")
+
+
+def test_given_up_and_then_it_comes(conn, worker, job, owner, practice):
+    spoil(practice, "lost_answer")
+    step(worker)
+    (request,) = practice.books.listed()
+    drive_until_made(practice, request)
+    job_service.give_up(conn, job_id=job.id, user_id=owner.id)
+    assert (status_of(conn, job), card_of(conn, job).charged) == ("failed", "unknown")
+    drive(worker, is_in(conn, job, "completed"), later=500)
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+    assert charges(practice) == 1
+
+
+def test_an_id_that_fal_forgets_for_good_is_written_off(conn, worker, job, practice):
+    step(worker)
+    (request,) = practice.books.listed()
+    del practice.books._requests[request.request_id]
+    step(worker, later=60)
+    gone_for(conn, job, minutes=11)
+    step(worker, later=500)
+    step(worker, later=4000)
+    assert status_of(conn, job) == "unknown"
+    step(worker, later=90_000)
+    card = card_of(conn, job)
+    assert (card.status, card.error_code, card.charged) == ("failed", "unheard", "unknown")
 
 
 # --- What the worker leaves to others ---------------------------------------------------------
@@ -832,14 +1164,16 @@ def test_the_next_look_is_announced(conn, worker, job):
     assert worker._pause() <= 1
 
 
-def test_released_and_retried_batches_reach_the_worker(conn, worker, owner, photo, practice):
+def test_released_and_retried_batches_reach_the_worker(
+    conn, settings, worker, owner, photo, practice
+):
     batch = factories.make_batch(conn, user=owner, photos=[photo], statuses=["held"])
     (job,) = factories.jobs_of(conn, batch)
     assert step(worker, later=60) == 0
     assert batch_service.release(conn, batch_id=batch.id, user_id=owner.id) == 1
     spoil(practice, "unprocessable")
     step(worker)
-    assert batch_service.retry(conn, batch_id=batch.id, user_id=owner.id) == 1
+    assert batch_service.retry(conn, settings, batch_id=batch.id, user_id=owner.id) == 1
     drive(worker, is_in(conn, job, "completed"))
 
 

@@ -28,7 +28,7 @@ from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
 from i2i.logs import configure_logging
 from i2i.models import Job, JobStatus, Submission
-from i2i.queries import jobs, submissions
+from i2i.queries import breaker, jobs, submissions
 from i2i.queries import users as user_queries
 from i2i.services import jobs as service
 from i2i.services import users
@@ -150,7 +150,7 @@ def retry(job: str) -> None:
     """Run a failed or cancelled job again with the same settings."""
     with connection() as conn:
         found = find(conn, job)
-        service.retry(conn, job_id=found.id, user_id=found.user_id)
+        service.retry(conn, settings(), job_id=found.id, user_id=found.user_id)
     say("It waits for the worker; a new request will be sent and may be charged.")
 
 
@@ -210,6 +210,7 @@ def stats(*, json_: bool) -> None:
         counted = {each.status: each.count for each in jobs.count_statuses(conn)}
         in_flight = jobs.count_in_flight(conn).count
         today = submissions.spending_since(conn, since=midnight())
+        pause = breaker.find(conn)
     states: dict[str, int] = {status.value: counted.get(status.value, 0) for status in JobStatus}
     if json_:
         print_json(
@@ -219,6 +220,7 @@ def stats(*, json_: bool) -> None:
                 "max_in_flight": settings().max_in_flight,
                 "today": today,
                 "daily_pictures": settings().daily_pictures,
+                "breaker": pause,
             }
         )
         return
@@ -228,6 +230,11 @@ def stats(*, json_: bool) -> None:
         f"Today: {today.pictures} of {settings().daily_pictures} pictures sent, "
         f"${today.charged:.2f} charged, {today.perhaps} not known yet"
     )
+    if pause.opened_at is not None:
+        say(
+            f"Sending is paused since {pause.opened_at:%Y-%m-%d %H:%M}Z "
+            f"(the account's {pause.reason}); {pause.waiting} pictures wait"
+        )
 
 
 def midnight() -> datetime:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -51,8 +52,12 @@ def run_worker(*, once: bool) -> None:
         stop_on_signals(worker.stop)
         with listening(settings, wake=worker.wake):
             log.info("the worker runs")
-            worker.run()
+            drained = worker.run()
         log.info("the worker has stopped")
+        if not drained:
+            log.warning("a step in hand was cut off; another worker takes it over")
+            logging.shutdown()
+            os._exit(0)  # the interpreter would wait for the step's thread
 
 
 def refuse_old_schema(settings: Settings) -> None:

@@ -137,7 +137,10 @@ class Fal(Protocol):
         arguments: dict[str, object],
         *,
         sent_at_boottime: float | None = None,
+        webhook_url: str | None = None,
     ) -> Accepted: ...
+
+    def probe(self) -> None: ...
 
     def status(self, status_url: str) -> Status: ...
 
@@ -550,24 +553,11 @@ class HttpFal:
             FalAccount: the key or the balance is refused.
             FalNotSent: anything else; nothing was charged and it may be tried again.
         """
-        url = f"{self._settings.fal_rest_url}/storage/upload/initiate?storage_type=fal-cdn-v3"
         try:
-            answer = self._request(
-                "POST",
-                url,
-                payload={"file_name": name, "content_type": content_type},
-                headers={"X-Fal-Object-Lifecycle": _LIFECYCLE},
-                seconds=self._read_seconds,
-            )
-            if not answer.succeeded:
-                raise _error_of(answer, _upload_kind(answer.status))
-            fields = answer.fields() or {}
-            upload_url, file_url = _text(fields.get("upload_url")), _text(fields.get("file_url"))
-            if upload_url is None or file_url is None:
-                raise FalNotSent("fal's storage gave no upload URL", error_type="storage")
+            upload_url, file_url = self._initiate(name, content_type=content_type)
             if not allowed(upload_url, self._settings.fal_media_hosts):
                 raise FalNotSent(
-                    f"upload host not in FAL_MEDIA_HOSTS: {_unsigned(upload_url)}",
+                    f"upload host not in FAL_MEDIA_HOSTS: {upload_url[:200]}",
                     error_type="refused_host",
                 )
             self._put(upload_url, data, content_type=content_type, keep_alive=keep_alive)
@@ -575,12 +565,61 @@ class HttpFal:
             raise error.become(FalNotSent) from error
         return file_url
 
+    def probe(self) -> None:
+        """Ask for an upload that never comes: free, and refused just when a submit would be.
+
+        Raises:
+            FalAccount: the key or the balance is still refused.
+            FalNotSent: no telling.
+        """
+        try:
+            self._initiate("probe.jpg", content_type="image/jpeg")
+        except _NoAnswerError as error:
+            raise error.become(FalNotSent) from error
+
+    def jwks(self) -> dict[str, object]:
+        """The public keys with which fal signs its callbacks, as a JWKS document.
+
+        Raises:
+            FalError: they cannot be had just now.
+        """
+        try:
+            answer = self._request(
+                "GET",
+                f"{self._settings.fal_rest_url}/.well-known/jwks.json",
+                seconds=self._read_seconds,
+            )
+        except _NoAnswerError as error:
+            raise error.become(FalTemporary) from error
+        fields = answer.fields()
+        if not answer.succeeded or fields is None:
+            raise _error_of(answer, FalTemporary)
+        return fields
+
+    def _initiate(self, name: str, *, content_type: str) -> tuple[str, str]:
+        """Where to put one input, and the URL under which fal's models will read it."""
+        answer = self._request(
+            "POST",
+            f"{self._settings.fal_rest_url}/storage/upload/initiate?storage_type=fal-cdn-v3",
+            payload={"file_name": name, "content_type": content_type},
+            headers={"X-Fal-Object-Lifecycle": _LIFECYCLE},
+            seconds=self._read_seconds,
+        )
+        if not answer.succeeded:
+            raise _error_of(answer, _upload_kind(answer.status))
+        fields = answer.fields() or {}
+        upload_url, file_url = _text(fields.get("upload_url")), _text(fields.get("file_url"))
+        if upload_url is None or file_url is None:
+            raise FalNotSent("fal's storage gave no upload URL", error_type="storage")
+        return upload_url, file_url
+
     def submit(
         self,
         endpoint: str,
         arguments: dict[str, object],
         *,
         sent_at_boottime: float | None = None,
+        webhook_url: str | None = None,
     ) -> Accepted:
         """Ask fal to run a model: exactly one POST, which may cost money.
 
@@ -589,6 +628,7 @@ class HttpFal:
             arguments: the model's input.
             sent_at_boottime: `boottime()` when the row was marked sent; a process that was frozen
                 since then does not send.
+            webhook_url: where fal shall call back when it has ended.
 
         Raises:
             FalNotSent: provably not accepted (no connection, 429, frozen).
@@ -601,10 +641,13 @@ class HttpFal:
             if sent_at_boottime is not None and boottime() - sent_at_boottime > FROZEN_SECONDS:
                 raise _NoAnswerError("frozen", sent=False, error_type="frozen")
 
+        url = f"{self._settings.fal_queue_url}/{quote(endpoint.strip('/'), safe='/')}"
+        if webhook_url is not None:
+            url += f"?{urlencode({'fal_webhook': webhook_url})}"
         try:
             answer = self._request(
                 "POST",
-                f"{self._settings.fal_queue_url}/{quote(endpoint.strip('/'), safe='/')}",
+                url,
                 payload=arguments,
                 headers={"X-Fal-Object-Lifecycle-Preference": _LIFECYCLE},
                 seconds=self._submit_seconds,

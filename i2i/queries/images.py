@@ -75,6 +75,14 @@ def create_result(
     )
 
 
+def add_further_output(
+    conn: Connection[Any], *, image_id: UUID, job_id: UUID, submission_id: UUID
+) -> int:
+    return SQL["add_further_output"].execute(
+        conn, image_id=image_id, job_id=job_id, submission_id=submission_id
+    )
+
+
 def find(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image | None:
     return SQL["find"].optional(conn, Image, image_id=image_id, user_id=user_id)
 
@@ -96,6 +104,11 @@ def lock_uploads(conn: Connection[Any], *, image_ids: Sequence[UUID]) -> int:
 def find_references(conn: Connection[Any], *, batch_id: UUID) -> list[Image]:
     """A batch's reference pictures in their order."""
     return SQL["find_references"].many(conn, Image, batch_id=batch_id)
+
+
+def list_further_outputs(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> list[Image]:
+    """Pictures of a job beside its result, in the order of their arrival."""
+    return SQL["list_further_outputs"].many(conn, Image, job_id=job_id, user_id=user_id)
 
 
 def page_uploads(

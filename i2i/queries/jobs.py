@@ -14,6 +14,7 @@ from i2i.models import (
     FalTask,
     Job,
     JobCard,
+    JobEvent,
     NextDue,
     SendTask,
     StatusCount,
@@ -56,10 +57,8 @@ def find_card(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> JobCard 
     return SQL["find_card"].optional(conn, JobCard, job_id=job_id, user_id=user_id)
 
 
-def list_cards(
-    conn: Connection[Any], *, batch_id: UUID, user_id: UUID, since: datetime | None = None
-) -> list[JobCard]:
-    return SQL["list_cards"].many(conn, JobCard, batch_id=batch_id, user_id=user_id, since=since)
+def list_cards(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[JobCard]:
+    return SQL["list_cards"].many(conn, JobCard, batch_id=batch_id, user_id=user_id)
 
 
 def page_history(
@@ -167,10 +166,18 @@ def claim_fal(
     status: str,
     page_size: int,
     lease_seconds: float,
+    job_id: UUID | None = None,
     now: datetime | None = None,
 ) -> list[FalTask]:
+    """Jobs of a state that are due; or the one named, due or not."""
     return SQL["claim_fal"].many(
-        conn, FalTask, status=status, page_size=page_size, lease_seconds=lease_seconds, now=now
+        conn,
+        FalTask,
+        status=status,
+        page_size=page_size,
+        lease_seconds=lease_seconds,
+        job_id=job_id,
+        now=now,
     )
 
 
@@ -249,9 +256,15 @@ def postpone(
     fence: int,
     delay_seconds: float,
     attention: str | None = None,
+    gone: bool = False,
 ) -> int:
     return SQL["postpone"].execute(
-        conn, job_id=job_id, fence=fence, delay_seconds=delay_seconds, attention=attention
+        conn,
+        job_id=job_id,
+        fence=fence,
+        delay_seconds=delay_seconds,
+        attention=attention,
+        gone=gone,
     )
 
 
@@ -310,6 +323,14 @@ def cancel_waiting(
     return SQL["cancel_waiting"].execute(conn, user_id=user_id, job_id=job_id, batch_id=batch_id)
 
 
+def ask_cancel_sending(conn: Connection[Any], *, user_id: UUID) -> int:
+    return SQL["ask_cancel_sending"].execute(conn, user_id=user_id)
+
+
+def count_at_fal(conn: Connection[Any], *, user_id: UUID) -> Count:
+    return SQL["count_at_fal"].one(conn, Count, user_id=user_id)
+
+
 def cancel_waiting_of_workflow(conn: Connection[Any], *, workflow_name: str) -> int:
     return SQL["cancel_waiting_of_workflow"].execute(conn, workflow_name=workflow_name)
 
@@ -337,3 +358,36 @@ def retry(
     return SQL["retry"].execute(
         conn, user_id=user_id, statuses=list(statuses), job_id=job_id, batch_id=batch_id
     )
+
+
+def reopen(conn: Connection[Any], *, job_id: UUID, fal_job_id: str) -> int:
+    return SQL["reopen"].execute(conn, job_id=job_id, fal_job_id=fal_job_id)
+
+
+def hurry(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> int:
+    return SQL["hurry"].execute(conn, job_id=job_id, user_id=user_id)
+
+
+def give_up_unknown(
+    conn: Connection[Any],
+    *,
+    job_id: UUID,
+    user_id: UUID,
+    status: str,
+    error_code: str | None = None,
+    error_message: str | None = None,
+) -> int:
+    """Leave `unknown` for `pending`, or for `failed` with its reason."""
+    return SQL["give_up_unknown"].execute(
+        conn,
+        job_id=job_id,
+        user_id=user_id,
+        status=status,
+        error_code=error_code,
+        error_message=error_message,
+    )
+
+
+def list_events(conn: Connection[Any], *, job_id: UUID) -> list[JobEvent]:
+    """Every transition, oldest first."""
+    return SQL["list_events"].many(conn, JobEvent, job_id=job_id)

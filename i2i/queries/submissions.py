@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Spending, Submission, Tokens
+from i2i.models import Count, LateTask, Spending, Submission, Tokens
 from i2i.sql import load
 
 SQL = load("submissions")
@@ -108,8 +108,18 @@ def prove_absent(conn: Connection[Any], *, token: str, detail: str) -> int:
     return SQL["prove_absent"].execute(conn, token=token, detail=detail)
 
 
-def lose_answer(conn: Connection[Any], *, token: str, http_status: int | None, detail: str) -> int:
-    return SQL["lose_answer"].execute(conn, token=token, http_status=http_status, detail=detail)
+def lose_answer(
+    conn: Connection[Any],
+    *,
+    token: str,
+    http_status: int | None,
+    detail: str,
+    sending: bool = False,
+) -> int:
+    """`sending`: it is the answer of the POST that is lost, not an id that fal gave us."""
+    return SQL["lose_answer"].execute(
+        conn, token=token, http_status=http_status, detail=detail, sending=sending
+    )
 
 
 def save_outputs(
@@ -127,9 +137,11 @@ def settle(
     http_status: int | None = None,
     error_type: str | None = None,
     detail: str | None = None,
+    look: bool = False,
 ) -> int:
     return SQL["settle"].execute(
         conn,
+        look=look,
         token=token,
         outcome=outcome,
         charged=charged,
@@ -137,3 +149,59 @@ def settle(
         error_type=error_type,
         detail=detail,
     )
+
+
+def settle_live(conn: Connection[Any], *, job_id: UUID, detail: str) -> int:
+    return SQL["settle_live"].execute(conn, job_id=job_id, detail=detail)
+
+
+def claim_late(
+    conn: Connection[Any], *, page_size: int, now: datetime | None = None
+) -> list[LateTask]:
+    return SQL["claim_late"].many(conn, LateTask, page_size=page_size, now=now)
+
+
+def stop_looking(conn: Connection[Any], *, token: str) -> int:
+    return SQL["stop_looking"].execute(conn, token=token)
+
+
+def stop_looking_late(conn: Connection[Any], *, now: datetime | None = None) -> int:
+    return SQL["stop_looking_late"].execute(conn, now=now)
+
+
+def find_late_request(
+    conn: Connection[Any],
+    *,
+    token: str,
+    request_id: str,
+    status_url: str,
+    response_url: str,
+    cancel_url: str,
+) -> int:
+    return SQL["find_late_request"].execute(
+        conn,
+        token=token,
+        request_id=request_id,
+        status_url=status_url,
+        response_url=response_url,
+        cancel_url=cancel_url,
+    )
+
+
+def reopen(
+    conn: Connection[Any], *, token: str, output_urls: Sequence[str], cost: Decimal | None
+) -> int:
+    return SQL["reopen"].execute(conn, token=token, output_urls=list(output_urls), cost=cost)
+
+
+def settle_further(conn: Connection[Any], *, token: str, cost: Decimal | None) -> int:
+    return SQL["settle_further"].execute(conn, token=token, cost=cost)
+
+
+def lock_limits(conn: Connection[Any]) -> int:
+    return SQL["lock_limits"].execute(conn)
+
+
+def count_today(conn: Connection[Any], *, user_id: UUID | None = None) -> Count:
+    """Pictures that count against today's limits, of one user or of all."""
+    return SQL["count_today"].one(conn, Count, user_id=user_id)

@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Workflow, WorkflowVersion
+from i2i.models import Workflow
 from i2i.sql import load
 
 SQL = load("workflows")
@@ -58,10 +58,6 @@ def save(
 
 def find(conn: Connection[Any], *, workflow_id: str) -> Workflow | None:
     return SQL["find"].optional(conn, Workflow, workflow_id=workflow_id)
-
-
-def find_version(conn: Connection[Any], *, version_id: int) -> WorkflowVersion | None:
-    return SQL["find_version"].optional(conn, WorkflowVersion, version_id=version_id)
 
 
 def list_all(conn: Connection[Any], *, only_active: bool) -> list[Workflow]:

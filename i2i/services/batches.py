@@ -16,7 +16,8 @@ from i2i.config import Settings
 from i2i.errors import InvalidFields, NotFound, Refused
 from i2i.forms import Definition
 from i2i.models import Batch, Image, ImageStatus, JobStatus, Workflow
-from i2i.queries import batches, images, jobs, workflows
+from i2i.queries import batches, images, jobs, submissions, workflows
+from i2i.services import limits
 from i2i.services.workflows import definition_of
 
 
@@ -62,7 +63,12 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
     what to change; nothing was recorded or charged then.
     """
     with conn.transaction():
+        # First of all: of two equal clicks the second finds what the first has made.
+        submissions.lock_limits(conn)
+        if batches.find_by_client_key(conn, client_key=order.client_key, user_id=order.user_id):
+            return _resent(conn, order=order)
         photos, references, workflow = _check(conn, settings, order=order)
+        _check_limits(conn, settings, order=order, pictures=len(photos) * order.variations)
         definition = definition_of(workflow.definition)
         made = batches.create(
             conn,
@@ -71,7 +77,9 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
             parameters=order.parameters,
             variations=order.variations,
             pilot=order.pilot,
-            estimate=estimate(definition, order=order, photos=photos),
+            estimate=estimate(
+                definition, order.parameters, photos=photos, variations=order.variations
+            ),
             client_key=order.client_key,
             content_digest=order.digest,
         )
@@ -84,17 +92,20 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
         return made.id
 
 
-def estimate(definition: Definition, *, order: Order, photos: Sequence[Image]) -> Decimal | None:
-    """What the whole batch is expected to cost; None when the price is unknown."""
+def estimate(
+    definition: Definition,
+    parameters: Mapping[str, Any],
+    *,
+    photos: Sequence[Image],
+    variations: int,
+) -> Decimal | None:
+    """What a whole batch is expected to cost; None when the price is unknown."""
     each = [
-        forms.estimate(
-            definition, parameters=order.parameters, width=photo.width, height=photo.height
-        )
+        forms.estimate(definition, parameters=parameters, width=photo.width, height=photo.height)
         for photo in photos
     ]
-    if any(price is None for price in each):
-        return None
-    return sum((price for price in each if price is not None), Decimal(0)) * order.variations
+    known = [price for price in each if price is not None]
+    return sum(known, Decimal(0)) * variations if len(known) == len(each) else None
 
 
 def _check(
@@ -140,6 +151,15 @@ def _check(
     if wrong or workflow is None:
         raise InvalidFields(wrong)
     return photos, references, workflow
+
+
+def _check_limits(
+    conn: Connection[Any], settings: Settings, *, order: Order, pictures: int
+) -> None:
+    try:
+        limits.check(conn, settings, user_id=order.user_id, pictures=pictures)
+    except Refused as error:
+        raise InvalidFields({"variations": str(error)}) from error
 
 
 def _resent(conn: Connection[Any], *, order: Order) -> UUID:
@@ -195,15 +215,18 @@ def cancel(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
     return jobs.cancel_waiting(conn, user_id=user_id, batch_id=batch_id)
 
 
-def retry(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
+def retry(conn: Connection[Any], settings: Settings, *, batch_id: UUID, user_id: UUID) -> int:
     """Start the failed pictures again with the same settings; how many start."""
     get(conn, batch_id=batch_id, user_id=user_id)
     with conn.transaction():
+        submissions.lock_limits(conn)  # before the rows, as everybody does
         started = jobs.retry(conn, user_id=user_id, batch_id=batch_id, statuses=[JobStatus.FAILED])
+        # They count by now, so it is enough that nothing is exceeded.
+        limits.check(conn, settings, user_id=user_id, pictures=0)
         images.notify_work(conn)
     if not started:
         raise Refused(
-            "Nothing to retry: no picture of this batch has failed, or their photos could not be "
-            "read. Nothing was sent."
+            "Nothing to retry at once: no picture of this batch has failed, their photos could not "
+            "be read, or they were perhaps charged; run those again one by one. Nothing was sent."
         )
     return started

@@ -132,7 +132,7 @@ def _check_quota(
         raise InvalidImage(
             "quota",
             f"Your {settings.storage_quota_bytes / 1e9:g} GB are used up. "
-            "Delete photos you no longer need, then add it again.",
+            "Ask your admin for more room, then add it again.",
         )
 
 

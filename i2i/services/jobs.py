@@ -4,6 +4,7 @@ The worker calls the first part, users and operators the last. A transition that
 changes no row means that somebody else owns the job by now: the caller simply stops.
 """
 
+import logging
 import random
 import secrets
 from collections.abc import Mapping, Sequence
@@ -13,25 +14,29 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, Rollback
 
 from i2i import forms
 from i2i.config import LEASE_SECONDS, Settings
 from i2i.errors import FalError, FalUnclear, NotFound, Refused
+from i2i.explanations import Explanation, explain, of_code
 from i2i.forms import Definition
 from i2i.gateways.fal import Accepted
 from i2i.models import (
-    ExpiredTask,
     FalTask,
     Image,
     Job,
     JobCard,
     JobStatus,
+    LateTask,
     SendTask,
     SubmissionState,
 )
-from i2i.queries import images, jobs, submissions, workflows
+from i2i.queries import images, jobs, submissions, webhooks
+from i2i.services import limits
 from i2i.services.workflows import definition_of
+
+log = logging.getLogger("i2i.jobs")
 
 MOST_CRASHES = 3
 """Crashes in a row before anything was sent that fail a job: it is the job that kills workers."""
@@ -45,9 +50,13 @@ class Sending:
 
     task: SendTask
     token: str
-    definition: Definition
     original: Image
     references: Sequence[Image]
+
+    @property
+    def definition(self) -> Definition:
+        """The workflow version's; InvalidWorkflow when this release cannot read it any more."""
+        return definition_of(self.task.definition)
 
 
 # --- sending
@@ -68,11 +77,9 @@ def claim_send(
         )
         if task is None:
             return None
-        version = workflows.find_version(conn, version_id=task.workflow_version_id)
         original = images.find(conn, image_id=task.original_image_id, user_id=task.user_id)
-        if version is None or original is None:  # pragma: no cover - foreign keys forbid it
-            raise LookupError(f"job {task.id} names a workflow or a photo that is gone")
-        definition = definition_of(version.definition)
+        if original is None:  # pragma: no cover - a foreign key forbids it
+            raise LookupError(f"job {task.id} names a photo that is gone")
         token = secrets.token_hex(16)
         submissions.create(
             conn,
@@ -80,13 +87,13 @@ def claim_send(
             user_id=task.user_id,
             user_email=task.email,
             workflow_version_id=task.workflow_version_id,
-            endpoint=definition.fal_endpoint,
+            # A stored version may be broken; it fails its job later, and nobody else's.
+            endpoint=str(task.definition.get("fal_endpoint", "")),
             token=token,
         )
         return Sending(
             task=task,
             token=token,
-            definition=definition,
             original=original,
             references=images.find_references(conn, batch_id=task.batch_id),
         )
@@ -115,7 +122,8 @@ def save_arguments(
 def begin_send(conn: Connection[Any], sending: Sending) -> bool:
     """Commit that the request is on its way, before its first byte; False: do not send.
 
-    False when the job was cancelled meanwhile (it ends here, free) or belongs to another worker.
+    False when the job was cancelled meanwhile (it ends here, free), when the breaker has opened
+    (it waits again), or when it belongs to another worker.
     """
     task = sending.task
     with conn.transaction():
@@ -123,8 +131,10 @@ def begin_send(conn: Connection[Any], sending: Sending) -> bool:
             conn, job_id=task.id, fence=task.fence, lease_seconds=LEASE_SECONDS
         ) and submissions.mark_sent(conn, token=sending.token):
             return True
-        if jobs.cancel_sending(conn, job_id=task.id, fence=task.fence):
-            submissions.abandon(conn, token=sending.token, detail="cancelled before it was sent")
+        if jobs.cancel_sending(conn, job_id=task.id, fence=task.fence) or jobs.return_to_pending(
+            conn, job_id=task.id, fence=task.fence, crashes=task.crashes, delay_seconds=0
+        ):
+            submissions.abandon(conn, token=sending.token, detail="held back before it was sent")
     return False
 
 
@@ -141,7 +151,15 @@ def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepte
         )
         if saved:
             jobs.accept(conn, job_id=job_id, fal_job_id=accepted.request_id, delay_seconds=1)
-    return bool(saved)
+            return True
+    known = webhooks.find_submission(conn, token=token, request_id=accepted.request_id)
+    if known is not None and known.request_id not in {None, accepted.request_id}:
+        log.error(
+            "fal answers request %s, but the submission is request %s: ignored",
+            accepted.request_id,
+            known.request_id,
+        )
+    return False
 
 
 def give_back(
@@ -183,19 +201,42 @@ def _close(conn: Connection[Any], *, token: str, error: FalError) -> bool:
     )
 
 
-def refuse(conn: Connection[Any], *, task: SendTask, token: str, error: FalError) -> None:
-    """Fal said no before accepting: the job has failed and cost nothing. Keyed by the token."""
-    code, sentence = explain(error)
+def refuse(
+    conn: Connection[Any],
+    *,
+    task: SendTask,
+    token: str,
+    error: FalError,
+    explanation: Explanation | None = None,
+) -> None:
+    """Not accepted and never will be: failed, and cost nothing. Keyed by the token."""
+    why = explanation or explain(error, at_submit=True)
     with conn.transaction():
         if _close(conn, token=token, error=error):
-            jobs.fail(conn, job_id=task.id, fence=None, error_code=code, error_message=sentence)
+            jobs.fail(
+                conn,
+                job_id=task.id,
+                fence=None,
+                error_code=why.code,
+                error_message=why.sentence,
+            )
+
+
+def stumble(conn: Connection[Any], *, task: SendTask, token: str, detail: str) -> None:
+    """Something unforeseen happened before the POST: wait, or after three times in a row fail.
+
+    After the POST nothing is changed here: the lease's end decides.
+    """
+    with conn.transaction():
+        if submissions.abandon(conn, token=token, detail=detail):
+            _count_crash(conn, job_id=task.id, fence=task.fence, crashes=task.crashes)
 
 
 def lose_answer(conn: Connection[Any], *, task: SendTask, token: str, error: FalUnclear) -> None:
     """Sent, and no clear answer: never sent again by itself, looked for instead."""
     with conn.transaction():
         if submissions.lose_answer(
-            conn, token=token, http_status=error.http_status, detail=error.detail
+            conn, token=token, http_status=error.http_status, detail=error.detail, sending=True
         ):
             jobs.lose_answer(
                 conn, job_id=task.id, fence=task.fence, attention=LOST, delay_seconds=2
@@ -211,36 +252,37 @@ def recover_expired(conn: Connection[Any], *, now: datetime | None = None) -> in
     with conn.transaction():
         expired = jobs.claim_expired(conn, lease_seconds=LEASE_SECONDS, now=now)
         for task in expired:
-            if task.state == SubmissionState.SENT:
+            if task.state == SubmissionState.SENT and task.token is not None:
                 submissions.lose_answer(
                     conn, token=task.token, http_status=None, detail="the worker vanished"
                 )
                 jobs.lose_answer(
                     conn, job_id=task.id, fence=task.fence, attention=LOST, delay_seconds=0
                 )
-            else:
-                _abandon_intent(conn, task)
+                continue
+            if task.token is not None:
+                submissions.abandon(conn, token=task.token, detail="the worker vanished")
+            _count_crash(conn, job_id=task.id, fence=task.fence, crashes=task.crashes)
     return len(expired)
 
 
-def _abandon_intent(conn: Connection[Any], task: ExpiredTask) -> None:
-    submissions.abandon(conn, token=task.token, detail="the worker vanished before sending")
-    if task.crashes + 1 >= MOST_CRASHES:
+def _count_crash(conn: Connection[Any], *, job_id: UUID, fence: int, crashes: int) -> None:
+    if crashes + 1 >= MOST_CRASHES:
+        poison = of_code("poison")
         jobs.fail(
             conn,
-            job_id=task.id,
-            fence=task.fence,
-            error_code="poison",
-            error_message="This photo stopped our worker three times. Upload it again, "
-            "saved anew from your photo editor.",
+            job_id=job_id,
+            fence=fence,
+            error_code=poison.code,
+            error_message=poison.sentence,
         )
     else:
         jobs.return_to_pending(
             conn,
-            job_id=task.id,
-            fence=task.fence,
-            crashes=task.crashes + 1,
-            delay_seconds=2 ** (task.crashes + 1),
+            job_id=job_id,
+            fence=fence,
+            crashes=crashes + 1,
+            delay_seconds=2 ** (crashes + 1),
         )
 
 
@@ -274,24 +316,32 @@ def fail(
     *,
     task: FalTask,
     error: FalError,
+    explanation: Explanation | None = None,
+    charged: str | None = None,
     outcome: str = "error",
-    charged: str = "unknown",
-    explained: tuple[str, str] | None = None,
 ) -> None:
-    """Fal will make no picture of it, or it is lost: settle the submission, fail the job."""
-    code, sentence = explained or explain(error)
+    """No picture will come of it: settle the submission, fail the job.
+
+    Outcome `expired` may be wrong: such a picture is looked for until a day after sending.
+    """
+    why = explanation or explain(error)
     with conn.transaction():
         if jobs.fail(
-            conn, job_id=task.id, fence=task.fence, error_code=code, error_message=sentence
+            conn,
+            job_id=task.id,
+            fence=task.fence,
+            error_code=why.code,
+            error_message=why.sentence,
         ):
             submissions.settle(
                 conn,
                 token=task.token,
                 outcome=outcome,
-                charged=charged,
+                charged=charged or why.charged,
                 http_status=error.http_status,
                 error_type=error.error_type,
                 detail=error.detail,
+                look=outcome == "expired" and (charged or why.charged) == "unknown",
             )
 
 
@@ -321,11 +371,16 @@ def lose_accepted(conn: Connection[Any], *, task: FalTask, error: FalError) -> N
 
 def prove_absent(conn: Connection[Any], *, task: FalTask) -> None:
     """The request never arrived, as the caller has proven: it was free, and the job waits again."""
-    with conn.transaction():
-        if jobs.return_to_pending(
-            conn, job_id=task.id, fence=task.fence, crashes=0, delay_seconds=0
+    with conn.transaction() as transaction:
+        if not (
+            jobs.return_to_pending(
+                conn, job_id=task.id, fence=task.fence, crashes=0, delay_seconds=0
+            )
+            and submissions.prove_absent(
+                conn, token=task.token, detail="proven absent from fal's list"
+            )
         ):
-            submissions.prove_absent(conn, token=task.token, detail="proven absent from fal's list")
+            raise Rollback(transaction)
 
 
 def complete(
@@ -355,6 +410,47 @@ def complete(
         )
         submissions.settle(conn, token=task.token, outcome="picture", charged="yes")
     return True
+
+
+# --- late pictures
+
+
+def take_late(
+    conn: Connection[Any], *, task: LateTask, urls: Sequence[str], cost: Decimal | None
+) -> str:
+    """A picture of a request that was given up: "reopened", or "further" when a newer one is there.
+
+    Reopened means: its job is `storing`, and the picture is collected like any other. A further
+    one is for the caller to store (add_further). "gone": nobody wants it any more.
+    """
+    if task.job_id is None or task.user_id is None or task.request_id is None:
+        submissions.stop_looking(conn, token=task.token)
+        return "gone"
+    with conn.transaction() as transaction:
+        if submissions.reopen(conn, token=task.token, output_urls=urls, cost=cost) and jobs.reopen(
+            conn, job_id=task.job_id, fal_job_id=task.request_id
+        ):
+            return "reopened"
+        # Also when the job waits to be sent again: nothing newer lives yet, but it is wanted.
+        raise Rollback(transaction)
+    return "further"
+
+
+def add_further(
+    conn: Connection[Any],
+    *,
+    task: LateTask,
+    job_id: UUID,
+    cost: Decimal | None,
+    result: Mapping[str, Any],
+) -> None:
+    """Record a stored picture beside the result; `result` as in complete()."""
+    with conn.transaction():
+        images.create_result(conn, **result)
+        images.add_further_output(
+            conn, image_id=result["image_id"], job_id=job_id, submission_id=task.id
+        )
+        submissions.settle_further(conn, token=task.token, cost=cost)
 
 
 # --- what users and operators do
@@ -387,9 +483,10 @@ def cancel(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> str:
     return "asked"
 
 
-def retry(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
+def retry(conn: Connection[Any], settings: Settings, *, job_id: UUID, user_id: UUID) -> None:
     """Start a failed or cancelled picture again with the same settings; Refused in other states."""
     with conn.transaction():
+        limits.check(conn, settings, user_id=user_id, pictures=1)
         if not jobs.retry(
             conn,
             user_id=user_id,
@@ -403,26 +500,35 @@ def retry(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
         images.notify_work(conn)
 
 
-_SENTENCES = {
-    "content_policy_violation": (
-        "content_policy",
-        "The provider's content check stopped this photo.",
-    ),
-    "no_media_generated": ("no_picture", "The provider made no picture of this photo."),
-    "image_too_small": ("too_small", "This photo is too small for the workflow."),
-    "image_too_large": ("too_large", "This photo is too large for the workflow."),
-    "image_load_error": ("unreadable", "The provider could not open this photo."),
-    "file_download_error": ("unreadable", "The provider could not open this photo."),
-    "unsupported_image_format": ("unreadable", "The provider could not open this photo."),
-    "generation_timeout": ("no_answer", "The provider gave up on this picture."),
-    "request_timeout": ("no_answer", "The provider gave up on this picture."),
-}
+def look_again(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
+    """Have the worker search for a lost answer at once; Refused when none is lost."""
+    with conn.transaction():
+        if not jobs.hurry(conn, job_id=job_id, user_id=user_id):
+            raise Refused("There is nothing to look for: the answer of this picture is known.")
+        images.notify_work(conn)
 
 
-def explain(error: FalError) -> tuple[str, str]:
-    """A code for scripts and a sentence for people. The provider's own words stay in the ledger."""
-    if error.error_type in _SENTENCES:
-        return _SENTENCES[error.error_type]
-    if error.http_status == 404:
-        return "endpoint_gone", "The provider no longer offers this workflow."
-    return "refused", "The provider did not accept this request."
+def send_again(conn: Connection[Any], settings: Settings, *, job_id: UUID, user_id: UUID) -> None:
+    """A person takes the risk of a second charge. The first picture, if it comes, is kept too."""
+    with conn.transaction():
+        limits.check(conn, settings, user_id=user_id, pictures=1)
+        if not jobs.give_up_unknown(conn, job_id=job_id, user_id=user_id, status=JobStatus.PENDING):
+            raise Refused("The answer of this picture has come meanwhile. Nothing was sent again.")
+        submissions.settle_live(conn, job_id=job_id, detail="sent again by a person")
+        images.notify_work(conn)
+
+
+def give_up(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
+    """A person stops waiting for a lost answer. If the picture still comes, it is kept."""
+    why = of_code("given_up")
+    with conn.transaction():
+        if not jobs.give_up_unknown(
+            conn,
+            job_id=job_id,
+            user_id=user_id,
+            status=JobStatus.FAILED,
+            error_code=why.code,
+            error_message=why.sentence,
+        ):
+            raise Refused("The answer of this picture has come meanwhile.")
+        submissions.settle_live(conn, job_id=job_id, detail="given up by a person")

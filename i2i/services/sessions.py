@@ -36,8 +36,8 @@ def sign_in(
     # PostgreSQL keeps neither; with the mark for unreadable characters it is nobody's address.
     email = email.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8").strip()
     buckets = {
+        f"sign-in address {ip_address}": _PER_ADDRESS,  # first: one address fills no other bucket
         f"sign-in account {email.lower()[:254]}": _PER_ACCOUNT,
-        f"sign-in address {ip_address}": _PER_ADDRESS,
         "sign-in": _IN_ALL,
     }
     for bucket, capacity in buckets.items():

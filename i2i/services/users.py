@@ -8,7 +8,7 @@ from psycopg.errors import CheckViolation, UniqueViolation
 
 from i2i import passwords
 from i2i.config import Settings
-from i2i.errors import EmailTaken, InvalidFields, NotFound
+from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused
 from i2i.models import Role, User
 from i2i.queries import jobs, sessions, users
 
@@ -59,6 +59,7 @@ def set_whitelisted(conn: Connection[Any], *, email: str, is_whitelisted: bool) 
         if not is_whitelisted:
             sessions.delete_of_user(conn, user_id=user.id)
             jobs.cancel_waiting(conn, user_id=user.id)
+            jobs.ask_cancel_sending(conn, user_id=user.id)
     return user
 
 
@@ -98,5 +99,10 @@ def delete(conn: Connection[Any], *, email: str) -> User:
     """Remove the user with images, batches and jobs; the ledger keeps every submission."""
     user = get(conn, email=email)
     with conn.transaction():
+        if count := jobs.count_at_fal(conn, user_id=user.id).count:
+            raise Refused(
+                f"{count} pictures of {user.email} are being made and may be charged. "
+                f"Run: flask users unwhitelist {user.email}; delete when they are finished."
+            )
         users.delete(conn, user_id=user.id)
     return user

@@ -13,6 +13,7 @@ from i2i.web import (
     images,
     jobs,
     sessions,
+    webhooks,
     words,
 )
 from i2i.web.state import State
@@ -33,3 +34,4 @@ def register(app: Flask) -> None:
     sessions.register(app)
     for module in (health, sessions, images, batches, jobs):
         app.register_blueprint(module.bp)
+    webhooks.register(app, settings=state.settings)

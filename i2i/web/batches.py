@@ -3,8 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 
 from i2i import forms
-from i2i.errors import InvalidFields, NotFound
+from i2i.errors import InvalidFields, Refused
 from i2i.forms import Definition
 from i2i.models import Batch, Image, JobCard, JobStatus, Workflow
 from i2i.queries import batches as queries
@@ -98,7 +97,7 @@ def _choice() -> Choice:
     conn = connection()
     offered = workflows.list_all(conn, only_active=True)
     if not offered:
-        raise NotFound("No workflow is switched on.")
+        raise Refused("No workflow is switched on. Ask your admin to switch one on.")
     wanted = request.values.get("workflow")
     workflow = next((each for each in offered if each.id == wanted), None)
     if workflow is None and wanted:  # switched off meanwhile: the form stays, saving says so
@@ -148,8 +147,8 @@ def _new_page(choice: Choice, *, errors: Mapping[str, str]) -> str:
         "batches/new.html",
         images=[facts(photo) for photo in choice.photos],
         change_url=url_for("images.upload", image=image_ids),
-        workflows=[_offer(each, image_ids=image_ids) for each in choice.offered],
-        workflow=_offer(choice.workflow, image_ids=image_ids)
+        workflows=[_offer(each, photos=choice.photos) for each in choice.offered],
+        workflow=_offer(choice.workflow, photos=choice.photos)
         | {
             "groups": _groups(fields),
             "advanced": [field for field in fields if field["advanced"]],
@@ -168,17 +167,24 @@ def _new_page(choice: Choice, *, errors: Mapping[str, str]) -> str:
     )
 
 
-def _offer(workflow: Workflow, *, image_ids: Sequence[UUID]) -> dict[str, Any]:
+def _offer(workflow: Workflow, *, photos: Sequence[Image]) -> dict[str, Any]:
+    """A workflow to choose, with its price for the first photo."""
     definition = definition_of(workflow.definition)
-    price = forms.estimate(definition, parameters=definition.default_parameters)
+    photo = photos[0] if photos else None
+    price = forms.estimate(
+        definition,
+        parameters=definition.default_parameters,
+        width=photo.width if photo else None,
+        height=photo.height if photo else None,
+    )
     usual = cards.usual_seconds(connection()).get(workflow.id, definition.usual_seconds)
     return {
         "id": workflow.id,
         "name": definition.name,
         "description": definition.description,
-        "price_words": money(price),
+        "price_words": money(price) if price is None else f"{money(price)} a picture",
         "usual_words": f"usually {seconds(usual)}" if usual else "",
-        "url": url_for("batches.new", image=image_ids, workflow=workflow.id),
+        "url": url_for("batches.new", image=[photo.id for photo in photos], workflow=workflow.id),
     }
 
 
@@ -244,19 +250,18 @@ def _estimate(choice: Choice, *, typed: Mapping[str, str]) -> dict[str, Any]:
         )
     except InvalidFields:
         parameters = dict(definition.default_parameters)
-    prices = [
+    variations = max(1, min(4, choice.variations))
+    total = service.estimate(definition, parameters, photos=choice.photos, variations=variations)
+    each = {
         forms.estimate(definition, parameters=parameters, width=photo.width, height=photo.height)
         for photo in choice.photos
-    ]
-    known = [price for price in prices if price is not None]
-    variations = max(1, min(4, choice.variations))
-    total = sum(known, Decimal(0)) * variations if len(known) == len(prices) else None
+    }
     usual = cards.usual_seconds(connection()).get(choice.workflow.id, definition.usual_seconds)
     return {
         "photos": len(choice.photos),
         "variations": variations,
         "pictures": len(choice.photos) * variations,
-        "each": known[0] if total is not None and len(set(known)) == 1 else None,
+        "each": each.pop() if len(each) == 1 else None,
         "total": total,
         "note": f"Usually {seconds(usual)} each." if usual else "",
     }
@@ -319,11 +324,10 @@ def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
     spending = submissions.spending_of_batch(conn, batch_id=batch.id)
     definition = definition_of(batch.definition)
     settings_rows = forms.describe(definition.parameter_schema, batch.parameters)
-    shown = cards.build(rows, usual=usual)
+    shown = cards.build(rows, usual=usual, places=cards.places_in_batch(rows))
     if since is not None:
-        changed = {
-            row.id for row in jobs.list_cards(conn, batch_id=batch.id, user_id=user.id, since=since)
-        }
+        seen = since - timedelta(seconds=5)  # transactions commit in another order than clocks say
+        changed = {row.id for row in rows if row.updated_at > seen or row.status in cards.MOVING}
         shown = [card for card in shown if card.id in changed]
     count = cards.counts(rows)
     busy = cards.batch_status(count) in {"working", "attention"}
@@ -346,7 +350,7 @@ def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
             "busy": busy,
         },
         "settings": settings_rows,
-        "actions": _actions(batch, count=count),
+        "actions": _actions(batch, rows=rows),
         "pilot": _pilot(batch, rows=rows),
         "version": version,
         "cards": shown,
@@ -360,12 +364,13 @@ def _in_short(label: str, words: str) -> str:
     return words.lower()
 
 
-def _actions(batch: Batch, *, count: Mapping[str, int]) -> list[tuple[str, cards.Action]]:
+def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.Action]]:
+    """What can be done with several at once; what was perhaps charged is asked for one by one."""
     found: list[tuple[str, cards.Action]] = []
-    if waiting := count.get(JobStatus.PENDING, 0):
+    if waiting := sum(row.status == JobStatus.PENDING for row in rows):
         url = url_for("batches.cancel", id=batch.id)
         found.append(("text", (f"Cancel {waiting} waiting", "post", url, {})))
-    if failed := count.get(JobStatus.FAILED, 0):
+    if failed := sum(row.status == JobStatus.FAILED and row.charged != "unknown" for row in rows):
         url = url_for("batches.retry", id=batch.id)
         found.append(("text", (f"Retry {failed} failed", "post", url, {})))
     return found
@@ -407,7 +412,7 @@ def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
 @bp.post("/batches/<uuid:id>/retry")
 def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """Start the failed ones again with the same settings."""
-    service.retry(connection(), batch_id=id, user_id=current_user().id)
+    service.retry(connection(), settings(), batch_id=id, user_id=current_user().id)
     return _back(id)
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from flask import url_for
 from psycopg import Connection
 
+from i2i.explanations import of_code
 from i2i.models import ImageStatus, JobCard, JobStatus
 from i2i.queries import jobs
 from i2i.web.words import clock, money, ordinal, plural, seconds
@@ -23,20 +24,6 @@ Action = tuple[str, str, str, dict[str, str]]
 
 HELD_AT = 0.95
 """Where the line of progress stops: nobody knows when the provider is done."""
-
-TITLES = {
-    "content_policy": "Refused",
-    "safety": "Withheld",
-    "too_small": "Too small",
-    "too_large": "Too large",
-    "unreadable": "Not readable",
-    "no_answer": "No answer",
-    "no_picture": "No picture",
-    "endpoint_gone": "Workflow out of order",
-    "lost": "Lost",
-    "late": "Late",
-    "poison": "Not readable",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +79,33 @@ BUSY = {
     JobStatus.UNKNOWN,
 }
 
+MOVING = BUSY | {JobStatus.HELD}
+"""States of which the live page always sends the card again."""
+
 
 def usual_seconds(conn: Connection[Any]) -> dict[str, float]:
     """The median time of each workflow that has made pictures."""
     return {row.workflow_name: row.seconds for row in jobs.list_usual_seconds(conn)}
 
 
-def build(rows: Sequence[JobCard], *, usual: Mapping[str, float]) -> list[Card]:
-    """Cards for jobs in their order; places in line count the waiting ones among them."""
-    waiting = [row.id for row in rows if row.status == JobStatus.PENDING]
-    places = {job_id: place for place, job_id in enumerate(waiting, start=1)}
+def build(
+    rows: Sequence[JobCard], *, usual: Mapping[str, float], places: Mapping[UUID, int] | None = None
+) -> list[Card]:
+    """Cards for jobs in their order; `places` are those of the waiting ones, where known."""
     return [
-        _card(row, usual=usual.get(row.workflow_name, row.usual_seconds), place=places.get(row.id))
+        _card(
+            row,
+            usual=usual.get(row.workflow_name, row.usual_seconds),
+            place=(places or {}).get(row.id),
+        )
         for row in rows
     ]
+
+
+def places_in_batch(rows: Sequence[JobCard]) -> dict[UUID, int]:
+    """The place of each waiting picture among those of its batch, from 1."""
+    waiting = [row.id for row in rows if row.status == JobStatus.PENDING]
+    return {job_id: place for place, job_id in enumerate(waiting, start=1)}
 
 
 def _card(row: JobCard, *, usual: float | None, place: int | None) -> Card:
@@ -156,9 +156,7 @@ def describe_state(
         case JobStatus.PENDING if row.original_status == ImageStatus.PREPARING:
             return State("waiting", "quiet", "Waiting", "photo is being prepared")
         case JobStatus.PENDING:
-            return State(
-                "waiting", "quiet", "Waiting", f"{ordinal(place)} in line" if place else ""
-            )
+            return State("waiting", "quiet", "Waiting", f"{ordinal(place)} here" if place else "")
         case JobStatus.SUBMITTING | JobStatus.PROCESSING if row.cancel_requested_at:
             return State("stopping", "amber", "Stopping", "may still finish and be charged")
         case JobStatus.SUBMITTING:
@@ -174,6 +172,8 @@ def describe_state(
             return State("saving", "accent", "Saving")
         case JobStatus.COMPLETED if row.result_image_id and not row.result_has_preview:
             return State("done", "ink", "Done", "no preview")
+        case JobStatus.COMPLETED if row.further:
+            return State("done", "ink", "Done", f"{row.further + 1} pictures, one came late")
         case JobStatus.COMPLETED:
             took = seconds((row.processing_time_ms or 0) / 1000)
             return State("done", "ink", "Done", f"{took} · {money(row.cost)}" if row.cost else took)
@@ -194,20 +194,24 @@ def _making(elapsed: int, usual: float | None) -> str:
 
 
 def charge(row: JobCard) -> str:
-    """The money sentence, from the ledger: charged, perhaps, or not."""
-    price = row.cost if row.cost is not None else row.estimate
-    amount = f" {money(price)}" if price is not None else ""
+    """The money sentence, from the ledger: charged, perhaps, or not; over all its requests."""
+    charged = _amount("Charged", row.cost if row.cost is not None else row.estimate)
+    perhaps = row.perhaps if row.perhaps is not None else row.estimate
     if row.charged == "yes":
-        return f"Charged{amount}."
+        return f"{charged}, perhaps {money(row.perhaps)} more." if row.perhaps else f"{charged}."
     if row.charged == "unknown":
-        return f"Perhaps charged{amount}."
+        return f"{_amount('Perhaps charged', perhaps)}."
     return "Not charged."
+
+
+def _amount(word: str, amount: Decimal | None) -> str:
+    return word if amount is None else f"{word} {money(amount)}"
 
 
 def explain(row: JobCard) -> Words | None:
     """Title, sentence and money where there is no picture to show; None where there is one."""
     if row.status == JobStatus.FAILED:
-        title = TITLES.get(row.error_code or "", "Not made")
+        title = of_code(row.error_code).title
         return Words(title, row.error_message or "", charge(row), "red")
     if row.status == JobStatus.UNKNOWN:
         when = f"Sent at {clock(row.sent_at)}, then the line broke. " if row.sent_at else ""
@@ -222,7 +226,14 @@ def actions(row: JobCard) -> list[Action]:
     if row.status in {JobStatus.HELD, JobStatus.PENDING}:
         return [("Cancel", "post", url_for("jobs.cancel", id=row.id), {})]
     if row.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
-        return [("Run again", "post", url_for("jobs.retry", id=row.id), {})]
+        label = "Run again…" if row.charged == "unknown" else "Run again"
+        return [(label, "post", url_for("jobs.retry", id=row.id), {})]
+    if row.status == JobStatus.UNKNOWN:
+        url = url_for("jobs.recover", id=row.id)
+        return [
+            ("Look again", "post", url, {"action": "look"}),
+            ("Send again…", "post", url, {"action": "send"}),
+        ]
     return []
 
 

@@ -4,9 +4,9 @@ import logging
 import secrets
 
 import psycopg
-from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
+from flask import Flask, Response, g, jsonify, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from i2i.errors import (
     DatabaseUnavailable,
@@ -82,8 +82,16 @@ def answer(
     return page, status
 
 
+def refuse_foreign_host() -> ResponseReturnValue | None:
+    """400 in plain words for a Host that is not ours: no page can be made without one."""
+    if isinstance(request.routing_exception, SecurityError):
+        return Response("This site does not answer under that name.\n", 400, mimetype="text/plain")
+    return None
+
+
 def register(app: Flask) -> None:
     """Turn every error that reaches Flask into a page."""
+    app.before_request(refuse_foreign_host)
     app.register_error_handler(HTTPException, on_http)
     app.register_error_handler(NotFound, lambda _error: answer(404))
     app.register_error_handler(Refused, lambda error: answer(409, sentence=str(error)))
@@ -91,6 +99,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(StorageError, lambda error: answer(507, sentence=str(error)))
     app.register_error_handler(DatabaseUnavailable, on_database)
     app.register_error_handler(psycopg.DataError, on_data)
+    app.register_error_handler(psycopg.OperationalError, on_database)
     app.register_error_handler(TooManyTries, on_too_many)
     app.register_error_handler(Exception, on_unforeseen)
 
@@ -119,9 +128,11 @@ def on_too_many(error: TooManyTries) -> ResponseReturnValue:
     return later(answer(429, sentence=str(error)), seconds=error.retry_after)
 
 
-def on_database(error: DatabaseUnavailable) -> ResponseReturnValue:
+def on_database(error: DatabaseUnavailable | psycopg.OperationalError) -> ResponseReturnValue:
     """503: it is worth trying again soon."""
     log.warning("503: %s", error)
+    database.release()
+    g.pop("user", None)  # the page is made without asking the database again
     return later(answer(503), seconds=5)
 
 

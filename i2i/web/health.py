@@ -25,5 +25,7 @@ def ready() -> ResponseReturnValue:
     except (DatabaseUnavailable, psycopg.Error):
         return jsonify(status="unavailable", reason="The database does not answer."), 503
     if pending:
-        return jsonify(status="unavailable", reason=f"Migrations are missing: {', '.join(pending)}."), 503
+        return jsonify(
+            status="unavailable", reason=f"Migrations are missing: {', '.join(pending)}."
+        ), 503
     return jsonify(status="ok")

@@ -10,8 +10,8 @@ from flask import Blueprint, jsonify, redirect, render_template, request, url_fo
 from flask.typing import ResponseReturnValue
 
 from i2i import forms
-from i2i.errors import NotFound
-from i2i.models import Image, JobCard, JobStatus, Submission
+from i2i.errors import NotFound, Refused
+from i2i.models import Image, JobCard, JobEvent, JobStatus, Submission
 from i2i.queries import images, submissions, users
 from i2i.queries import jobs as queries
 from i2i.services import batches as batch_service
@@ -25,7 +25,7 @@ from i2i.web.errors import wants_json
 from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import settings
-from i2i.web.words import clock, day, gigabytes, megabytes, money, ordinal, seconds
+from i2i.web.words import clock, day, gigabytes, megabytes, money, seconds
 
 bp = Blueprint("jobs", __name__)
 
@@ -96,7 +96,6 @@ def history() -> ResponseReturnValue:
             (label, url_for("jobs.history", **(filters | {"status": key})), key == tab)
             for key, (label, _) in TABS.items()
         ],
-        filtered=any(wanted.values()),
         status=tab,
         q=wanted["q"] or "",
         total=total,
@@ -147,6 +146,7 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     result = row.result_image_id and images.find(
         conn, image_id=row.result_image_id, user_id=user.id
     )
+    further = images.list_further_outputs(conn, job_id=row.id, user_id=user.id)
     return render_template(
         "jobs/show.html",
         card=card,
@@ -156,14 +156,13 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
         after_url=_link(siblings, place + 1),
         facts=_facts(row),
         original=_file(original) if original else None,
-        results=[_file(result)] if result else [],
+        results=[_file(each) for each in ([result] if result else []) + further],
         settings=[("Workflow", row.workflow_title, "")]
         + [(label, words, "") for label, words in forms.describe(schema, row.parameters)],
-        story=_story(row, ledger),
+        story=_story(row, queries.list_events(conn, job_id=row.id)),
         costs=_costs(ledger),
         request=_request(ledger),
         actions_more=_more(row),
-        live_url=url_for("batches.show", id=batch.id) if card.busy else None,
     )
 
 
@@ -196,28 +195,36 @@ def _file(image: Image) -> dict[str, Any]:
     }
 
 
-def _story(row: JobCard, ledger: Sequence[Submission]) -> list[tuple[str, str]]:
-    """What happened, in sentences, oldest first."""
-    story = [(row.created_at, "Asked for.")]
-    for number, submission in enumerate(ledger, start=1):
-        again = f" for the {ordinal(number)} time" if number > 1 else ""
-        if submission.sent_at:
-            story.append((submission.sent_at, f"Sent to the provider{again}."))
-        if submission.accepted_at:
-            story.append((submission.accepted_at, "The provider took it."))
-        if submission.ended_at and submission.state == "rejected":
-            story.append((submission.ended_at, "The provider did not take it. Not charged."))
-        if submission.ended_at and submission.outcome == "picture":
-            story.append((submission.ended_at, "The picture came and is stored."))
-    if row.started_at:
-        story.append((row.started_at, "The provider began."))
+_STORY = {
+    "held": "Held until you have seen the first ones.",
+    "submitting": "Its photo goes to the provider.",
+    "processing": "The provider has taken it.",
+    "unknown": "The answer was lost. We look for it at the provider.",
+    "storing": "The picture is made; we fetch it.",
+    "completed": "The picture is stored.",
+    "cancelled": "Cancelled.",
+}
+
+
+def _story(row: JobCard, events: Sequence[JobEvent]) -> list[tuple[str, str]]:
+    """What happened, in sentences, oldest first; the day stands where it is not the first one's."""
+    story = []
+    for event in events:
+        if event.to_status == JobStatus.PENDING:
+            sentence = "Asked for." if event.from_status is None else "Waits to be sent."
+        elif event.to_status == JobStatus.FAILED:
+            sentence = row.error_message or "It failed."
+        else:
+            sentence = _STORY[event.to_status]
+        story.append((event.happened_at, sentence))
     if row.cancel_requested_at:
-        story.append((row.cancel_requested_at, "You asked to stop."))
-    if row.completed_at and row.status == JobStatus.FAILED:
-        story.append((row.completed_at, row.error_message or "Failed."))
-    if row.completed_at and row.status == JobStatus.CANCELLED:
-        story.append((row.completed_at, "Cancelled."))
-    return [(clock(when), sentence) for when, sentence in sorted(story, key=lambda item: item[0])]
+        story.append((row.cancel_requested_at, "The provider is asked to stop."))
+    story.sort(key=lambda item: item[0])
+    first = story[0][0].date() if story else None
+    return [
+        (clock(when) if when.date() == first else f"{day(when)}", sentence)
+        for when, sentence in story
+    ]
 
 
 def _costs(ledger: Sequence[Submission]) -> list[tuple[str, str]]:
@@ -245,7 +252,10 @@ def _request(ledger: Sequence[Submission]) -> str | None:
 
 
 def _more(row: JobCard) -> list[tuple[str, cards.Action]]:
-    """Rarer actions: stopping what runs already, which may cost all the same."""
+    """Rarer actions: stopping what runs already, or no longer waiting for a lost answer."""
+    if row.status == JobStatus.UNKNOWN:
+        url = url_for("jobs.recover", id=row.id)
+        return [("text", ("Give up", "post", url, {"action": "give_up"}))]
     running = row.status in {JobStatus.SUBMITTING, JobStatus.PROCESSING}
     if not running or row.cancel_requested_at:
         return []
@@ -263,10 +273,55 @@ def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
 
 @bp.post("/jobs/<uuid:id>/retry")
 def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
-    """Run a failed or cancelled picture again with the same settings."""
+    """Run a failed or cancelled picture again; asks first where it may have been charged."""
     row = service.get_card(connection(), job_id=id, user_id=current_user().id)
-    service.retry(connection(), job_id=row.id, user_id=current_user().id)
+    over = row.status in {JobStatus.FAILED, JobStatus.CANCELLED}
+    if over and row.charged == "unknown" and "confirm" not in request.form:
+        return _ask(row, action=url_for("jobs.retry", id=id), fields={})
+    service.retry(connection(), settings(), job_id=row.id, user_id=current_user().id)
     return _back(row)
+
+
+@bp.post("/jobs/<uuid:id>/recover")
+def recover(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """A lost answer: look again, send again (asks first), or give up."""
+    conn, user = connection(), current_user()
+    row = service.get_card(conn, job_id=id, user_id=user.id)
+    match request.form.get("action"):
+        case "look":
+            service.look_again(conn, job_id=id, user_id=user.id)
+        case "send" if "confirm" in request.form:
+            service.send_again(conn, settings(), job_id=id, user_id=user.id)
+        case "send" if row.status == JobStatus.UNKNOWN:
+            return _ask(row, action=url_for("jobs.recover", id=id), fields={"action": "send"})
+        case "give_up":
+            service.give_up(conn, job_id=id, user_id=user.id)
+        case "send":
+            raise Refused("The answer of this picture has come meanwhile. Nothing was sent again.")
+        case _:
+            raise NotFound("There is no such action.")
+    return _back(row)
+
+
+def _ask(row: JobCard, *, action: str, fields: dict[str, str]) -> ResponseReturnValue:
+    """The question before something that may be paid twice; for scripts 409 and what to add."""
+    about = f" of about {money(row.estimate)}" if row.estimate is not None else ""
+    when = f"It was sent {day(row.sent_at)}, and " if row.sent_at else ""
+    sentence = (
+        f"{when}nobody knows yet whether it was charged. If it was, sending again makes a second "
+        f"picture and a second charge{about}."
+    )
+    if wants_json():
+        return jsonify(error=f"{sentence} Add confirm=1 to do it."), 409
+    return render_template(
+        "jobs/confirm.html",
+        title=f"Send {row.original_filename} again?",
+        sentences=[sentence],
+        keep=("Keep looking", url_for("jobs.show", id=row.id))
+        if row.status == JobStatus.UNKNOWN
+        else ("Leave it", url_for("jobs.show", id=row.id)),
+        action=("Send again, may be charged twice", "post", action, {**fields, "confirm": "1"}),
+    )
 
 
 def _back(row: JobCard) -> ResponseReturnValue:

@@ -20,8 +20,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from i2i import passwords
 from i2i.errors import InvalidFields, NotFound, TooManyTries, WrongCredentials
-from i2i.models import CurrentUser
+from i2i.models import CurrentUser, Role
 from i2i.queries import batches as batch_queries
+from i2i.queries import breaker
 from i2i.queries import sessions as queries
 from i2i.services import sessions as service
 from i2i.services import users
@@ -39,6 +40,7 @@ PUBLIC = {
     "static",
     "health.live",
     "health.ready",
+    "webhooks.receive",
 }
 """Everything else needs a session; a new route is closed until it is named here."""
 
@@ -48,7 +50,9 @@ COOKIE_AGE = timedelta(days=14)
 def register(app: Flask) -> None:
     """Know the user before each request; tell the templates."""
     app.before_request(require_user)
-    app.context_processor(lambda: {"current_user": g.get("user"), "running": running()})
+    app.context_processor(
+        lambda: {"current_user": g.get("user"), "running": running(), "banner": banner()}
+    )
 
 
 def current_user() -> CurrentUser:
@@ -63,7 +67,7 @@ def cookie_name() -> str:
 
 def require_user() -> ResponseReturnValue | None:
     """Let nobody but signed-in users past; runs before any body is read."""
-    if request.endpoint in {"static", "health.live", "health.ready"}:
+    if request.endpoint in {"static", "health.live", "health.ready", "webhooks.receive"}:
         return None
     token = request.cookies.get(cookie_name())
     if token:
@@ -99,6 +103,33 @@ def running() -> dict[str, object] | None:
     from i2i.web import cards  # noqa: PLC0415 - cards links to pages that link here
 
     return cards.running(connection(), batch_id=newest.id, user_id=user.id)
+
+
+def banner() -> dict[str, str | None] | None:
+    """Why no pictures are made just now, if they are not."""
+    user = g.get("user")
+    if user is None or "connection" not in g:
+        return None
+    state = breaker.find(connection(), user_id=user.id)
+    if state.opened_at is None or state.checked_at is None or state.next_check_at is None:
+        return None
+    why = {
+        "balance": "The account at fal has no balance left or is locked.",
+        "key": "The account at fal does not take our key.",
+    }[state.reason or "key"]
+    waits = "waits and starts by itself" if state.waiting == 1 else "wait and start by themselves"
+    todo = (
+        "Look at https://fal.ai/dashboard/billing, and at the key of this site."
+        if user.role == Role.ADMIN
+        else "Uploading, looking and downloading work as always."
+    )
+    return {
+        "title": "Making pictures is paused.",
+        "sentence": f"{why} Nothing failed and nothing is lost: "
+        f"{words.plural(state.waiting, 'picture')} {waits} when that is over.",
+        "more": f"{todo} Last checked {words.clock(state.checked_at)}, "
+        f"again at {words.clock(state.next_check_at)} (UTC).",
+    }
 
 
 def own_path(text: str | None) -> str:

@@ -108,7 +108,10 @@ def test_it_does_not_start_on_an_old_schema(finish, flask, database):
     flask("db", "rollback", "--all")
     code, out, err = finish("worker", POSTGRES_URL=database)
     assert (code, out) == (1, "")
-    assert err == "i2i: The database misses 0001.initial-schema. Run: flask db migrate\n"
+    assert (
+        err
+        == "i2i: The database misses 0001.initial-schema, 0002.paid-once. Run: flask db migrate\n"
+    )
 
 
 def test_practice_fal_serves_and_keeps_its_ledger_over_a_kill(start, environ):

@@ -62,6 +62,15 @@ CHECKS = {
     "submissions_accepted_has_request": "UPDATE submissions SET state = 'accepted'",
     "submissions_settled_has_outcome": "UPDATE submissions SET charged = 'yes'",
     "submissions_ended_when_over": "UPDATE submissions SET state = 'rejected'",
+    "submissions_look_has_end": "UPDATE submissions SET look_after = now()",
+    "submissions_look_only_after_end": (
+        "UPDATE submissions SET look_after = now(), look_until = now()"
+    ),
+    "breaker_one_row": "INSERT INTO breaker (id) VALUES (false)",
+    "breaker_reason_known": (
+        "UPDATE breaker SET reason = 'mood', opened_at = now(), next_check_at = now()"
+    ),
+    "breaker_open_says_why": "UPDATE breaker SET opened_at = now(), next_check_at = now()",
 }
 """A statement that each named CHECK refuses; the submission is one that was sent."""
 
@@ -85,6 +94,11 @@ UNIQUES = {
         "INSERT INTO submissions SELECT (jsonb_populate_record(submissions, jsonb_build_object("
         "'id', gen_random_uuid(), 'token', repeat('a', 32)))).* FROM submissions"
     ),
+    "webhook_events_body_key": (
+        "INSERT INTO webhook_events (token, request_id, body_sha256)"
+        " VALUES ('t', 'r', repeat('a', 64)), ('t', 'r', repeat('a', 64))"
+    ),
+    "breaker_pkey": "INSERT INTO breaker DEFAULT VALUES",
 }
 
 

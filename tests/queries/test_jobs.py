@@ -79,21 +79,12 @@ def test_what_is_in_the_trash_is_on_no_page(conn, owner):
     assert jobs.find_card(conn, job_id=job.id, user_id=owner.id) is None
 
 
-def test_a_live_page_asks_for_what_changed(conn, owner):
+def test_a_batchs_cards_stand_in_order(conn, owner, other):
     photos = [factories.make_image(conn, user=owner) for _ in range(3)]
     batch = factories.make_batch(conn, user=owner, photos=photos)
-    first, second, third = factories.jobs_of(conn, batch)
-    jobs.cancel_waiting(conn, user_id=owner.id, job_id=first.id)
-    jobs.cancel_waiting(conn, user_id=owner.id, job_id=second.id)
-    since = batches.find_version(conn, batch_id=batch.id).changed_at
-
-    def changed(after):
-        cards = jobs.list_cards(conn, batch_id=batch.id, user_id=owner.id, since=after)
-        return [card.id for card in cards]
-
-    assert changed(None) == [first.id, second.id, third.id]
-    assert changed(since + timedelta(hours=1)) == [third.id], "it is still moving"
-    assert changed(since) == [first.id, second.id, third.id], "five seconds of overlap"
+    cards = jobs.list_cards(conn, batch_id=batch.id, user_id=owner.id)
+    assert [card.id for card in cards] == [job.id for job in factories.jobs_of(conn, batch)]
+    assert jobs.list_cards(conn, batch_id=batch.id, user_id=other.id) == []
 
 
 def test_every_visible_change_moves_a_batchs_version(conn, owner):

@@ -108,6 +108,19 @@ def test_the_same_click_again_is_the_same_batch(conn, create, order):
     assert len(factories.jobs_of(conn, first)) == 2
 
 
+def test_the_same_click_is_answered_when_its_photo_was_rejected_meanwhile(
+    conn, create, order, owner
+):
+    photo = factories.make_image(conn, user=owner, status="preparing")
+    wish = order(image_ids=[photo.id])
+    first = create(wish)
+    images.reject(conn, image_id=photo.id, fence=0, rejection="Not readable.")
+    assert create(wish) == first
+    images.set_deleted(conn, image_id=photo.id, user_id=owner.id, deleted=True)
+    workflows.set_active(conn, workflow_id="basic-v1", is_active=False)
+    assert create(wish) == first
+
+
 def test_the_same_click_with_other_settings_is_refused(conn, create, order):
     wish = order()
     create(wish)
@@ -233,27 +246,27 @@ def test_cancelling_stops_what_has_not_started(conn, create, order, owner, other
     assert {job.status for job in factories.jobs_of(conn, elsewhere)} == {"pending"}
 
 
-def test_retrying_starts_only_what_failed(conn, create, order, owner, other):
+def test_retrying_starts_only_what_failed(conn, settings, create, order, owner, other):
     batch = create(order())
     (first, second) = factories.jobs_of(conn, batch)
     with pytest.raises(Refused, match="Nothing to retry"):
-        batches.retry(conn, batch_id=batch.id, user_id=owner.id)
+        batches.retry(conn, settings, batch_id=batch.id, user_id=owner.id)
     fence = factories.claim(conn, first)
     jobs.fail(conn, job_id=first.id, fence=fence, error_code="refused", error_message="No.")
     jobs.cancel_waiting(conn, user_id=owner.id, job_id=second.id)
     with pytest.raises(NotFound):
-        batches.retry(conn, batch_id=batch.id, user_id=other.id)
-    assert batches.retry(conn, batch_id=batch.id, user_id=owner.id) == 1
+        batches.retry(conn, settings, batch_id=batch.id, user_id=other.id)
+    assert batches.retry(conn, settings, batch_id=batch.id, user_id=owner.id) == 1
     assert [job.status for job in factories.jobs_of(conn, batch)] == ["pending", "cancelled"]
 
 
-def test_what_needs_an_unreadable_photo_is_not_started_again(conn, create, order, owner):
+def test_what_needs_an_unreadable_photo_is_not_started_again(conn, settings, create, order, owner):
     torn = factories.make_image(conn, user=owner, status="preparing")
     batch = create(order(reference_ids=[torn.id]))
     images.reject(conn, image_id=torn.id, fence=0, rejection="Not readable.")
     jobs.fail_of_image(conn, image_id=torn.id, error_code="unreadable", error_message="No.")
     with pytest.raises(Refused, match="could not be read"):
-        batches.retry(conn, batch_id=batch.id, user_id=owner.id)
+        batches.retry(conn, settings, batch_id=batch.id, user_id=owner.id)
 
 
 def test_not_yours_is_not_there(conn, create, order, other):

@@ -1,9 +1,11 @@
 """Transitions that people ask for, and who may ask. The worker's own are in tests/test_worker.py."""
 
+from types import SimpleNamespace
+
 import factories
 import pytest
 
-from i2i.errors import FalError, FalRejected, NotFound, Refused
+from i2i.errors import FalGone, FalRejected, NotFound, Refused
 from i2i.queries import images, jobs, submissions
 from i2i.services import jobs as service
 
@@ -43,36 +45,39 @@ def test_what_can_be_cancelled(conn, owner, job_in, status):
 
 
 @pytest.mark.parametrize("status", sorted(STATUSES))
-def test_what_can_be_run_again(conn, owner, job_in, status):
+def test_what_can_be_run_again(conn, settings, owner, job_in, status):
     job = job_in(status)
     if status in {"failed", "cancelled"}:
-        service.retry(conn, job_id=job.id, user_id=owner.id)
+        service.retry(conn, settings, job_id=job.id, user_id=owner.id)
         again = jobs.find(conn, job_id=job.id)
         assert (again.status, again.error_code, again.error_message) == ("pending", None, None)
         assert (again.fal_job_id, again.completed_at, again.crashes) == (None, None, 0)
         assert again.workflow_version_id == job.workflow_version_id
     else:
         with pytest.raises(Refused):
-            service.retry(conn, job_id=job.id, user_id=owner.id)
+            service.retry(conn, settings, job_id=job.id, user_id=owner.id)
         assert jobs.find(conn, job_id=job.id) == job
 
 
-def test_a_photo_that_cannot_be_read_is_not_run_again(conn, owner):
+def test_a_photo_that_cannot_be_read_is_not_run_again(conn, settings, owner):
     photo = factories.make_image(conn, user=owner, status="preparing")
     job = factories.make_job(conn, user=owner, image=photo)
     images.reject(conn, image_id=photo.id, fence=0, rejection="Not readable.")
     jobs.fail_of_image(conn, image_id=photo.id, error_code="unreadable", error_message="No.")
     with pytest.raises(Refused, match="could be read"):
-        service.retry(conn, job_id=job.id, user_id=owner.id)
+        service.retry(conn, settings, job_id=job.id, user_id=owner.id)
     assert status_of(conn, job) == "failed"
 
 
 @pytest.mark.parametrize("status", sorted(STATUSES))
-def test_nobody_touches_the_jobs_of_others(conn, other, job_in, status):
+def test_nobody_touches_the_jobs_of_others(conn, settings, other, job_in, status):
     job = job_in(status)
-    for act in (service.cancel, service.retry):
+    for act in (service.cancel, service.look_again, service.give_up):
         with pytest.raises(Refused):
             act(conn, job_id=job.id, user_id=other.id)
+    for act in (service.retry, service.send_again):
+        with pytest.raises(Refused):
+            act(conn, settings, job_id=job.id, user_id=other.id)
     with pytest.raises(NotFound, match="This picture does not exist"):
         service.get_card(conn, job_id=job.id, user_id=other.id)
     assert jobs.find(conn, job_id=job.id) == job
@@ -89,8 +94,7 @@ def test_operators_find_any_job(conn, owner, job_in):
 def test_cards_say_what_the_ledger_knows(conn, owner, job_in, status):
     card = service.get_card(conn, job_id=job_in(status).id, user_id=owner.id)
     charged = {
-        **dict.fromkeys(["held", "pending", "cancelled"]),
-        **dict.fromkeys(["submitting", "failed"], "no"),
+        **dict.fromkeys(["held", "pending", "cancelled", "submitting", "failed"], "no"),
         **dict.fromkeys(["processing", "storing", "unknown"], "unknown"),
         "completed": "yes",
     }
@@ -112,29 +116,9 @@ def test_a_card_adds_up_what_was_charged(conn, owner, job_in):
         "UPDATE submissions SET created_at = now() - '1 h'::interval WHERE cost IS NOT NULL"
     )
     card = service.get_card(conn, job_id=job.id, user_id=owner.id)
-    assert (card.cost, card.charged) == (3, "no"), "the newest has not left yet"
+    assert (card.cost, card.charged) == (3, "yes"), "what was paid once stays paid"
     spending = submissions.spending_of_batch(conn, batch_id=job.batch_id)
     assert (spending.pictures, spending.charged, spending.perhaps) == (2, 3, 0)
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (
-            FalRejected("x", http_status=422, error_type="content_policy_violation"),
-            "content_policy",
-        ),
-        (FalRejected("x", http_status=422, error_type="image_load_error"), "unreadable"),
-        (FalRejected("x", http_status=404), "endpoint_gone"),
-        (FalRejected("secret words", http_status=422, error_type="value_error"), "refused"),
-        (FalError("x", error_type="generation_timeout"), "no_answer"),
-    ],
-)
-def test_errors_become_sentences(error, code):
-    found, sentence = service.explain(error)
-    assert found == code
-    assert sentence.endswith(".")
-    assert "secret" not in sentence
 
 
 def test_the_next_look_is_sooner_for_the_first_in_line():
@@ -144,3 +128,104 @@ def test_the_next_look_is_sooner_for_the_first_in_line():
         assert 27 <= service.poll_delay(in_flight=5000, queue_position=7) <= 33
         assert 1.5 <= service.back_off(0) <= 2.5
         assert service.back_off(1000) <= 375
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+def test_only_a_lost_answer_is_looked_for_again(conn, owner, job_in, status):
+    job = job_in(status)
+    conn.execute("UPDATE processing_jobs SET run_after = now() + interval '1 hour'")
+    if status == "unknown":
+        service.look_again(conn, job_id=job.id, user_id=owner.id)
+        assert jobs.next_due(conn).seconds is None, "due at once"
+    else:
+        with pytest.raises(Refused):
+            service.look_again(conn, job_id=job.id, user_id=owner.id)
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+def test_a_person_decides_only_about_a_lost_answer(conn, settings, owner, job_in, status):
+    job = job_in(status)
+    for act, args, after in [
+        (service.send_again, [settings], "pending"),
+        (service.give_up, [], "failed"),
+    ]:
+        with conn.transaction(force_rollback=True):
+            if status != "unknown":
+                with pytest.raises(Refused):
+                    act(conn, *args, job_id=job.id, user_id=owner.id)
+                assert jobs.find(conn, job_id=job.id) == job
+                continue
+            act(conn, *args, job_id=job.id, user_id=owner.id)
+            moved = jobs.find(conn, job_id=job.id)
+            assert (moved.status, moved.attention, moved.fence) == (after, None, job.fence + 1)
+            (submission,) = submissions.list_of_job(conn, job_id=job.id)
+            assert (submission.state, submission.outcome) == ("settled", "expired")
+            assert submission.charged == "unknown"
+            card = service.get_card(conn, job_id=job.id, user_id=owner.id)
+            assert card.charged == "unknown"
+            with pytest.raises(Refused):
+                act(conn, *args, job_id=job.id, user_id=owner.id)
+
+
+def test_what_was_given_up_is_looked_for_a_day(conn, owner, job_in):
+    job = job_in("unknown")
+    service.give_up(conn, job_id=job.id, user_id=owner.id)
+    assert service.get_card(conn, job_id=job.id, user_id=owner.id).error_code == "given_up"
+    due, until = conn.execute(
+        "SELECT look_after <= now(), look_until - sent_at FROM submissions"
+    ).fetchone()
+    assert (due, until.total_seconds()) == (True, 86_400)
+
+
+def test_a_look_that_began_before_the_decision_changes_nothing(conn, settings, owner, job_in):
+    job = job_in("unknown")
+    (task,) = jobs.claim_fal(conn, status="unknown", page_size=1, lease_seconds=45)
+    service.send_again(conn, settings, job_id=job.id, user_id=owner.id)
+    service.prove_absent(conn, task=task)
+    assert jobs.postpone(conn, job_id=job.id, fence=task.fence, delay_seconds=1) == 0
+    (submission,) = submissions.list_of_job(conn, job_id=job.id)
+    assert (status_of(conn, job), submission.state) == ("pending", "settled")
+
+
+def test_what_fal_gave_an_id_for_is_never_proven_absent(conn, owner, job_in):
+    job = job_in("processing")
+    (task,) = jobs.claim_fal(conn, status="processing", page_size=1, lease_seconds=45)
+    service.lose_accepted(conn, task=task, error=FalGone("gone", http_status=404))
+    conn.execute("UPDATE processing_jobs SET run_after = now()")
+    (task,) = jobs.claim_fal(conn, status="unknown", page_size=1, lease_seconds=45)
+    assert task.request_id is not None
+    service.prove_absent(conn, task=task)
+    (submission,) = submissions.list_of_job(conn, job_id=job.id)
+    assert (status_of(conn, job), submission.state) == ("unknown", "unknown")
+
+
+def test_a_fourth_try_is_as_good_as_the_second(conn, settings, owner, job_in):
+    job = job_in("failed")
+    for number in range(2, 6):
+        service.retry(conn, settings, job_id=job.id, user_id=owner.id)
+        factories.claim(conn, job)
+        token = factories.make_submission(conn, job=job, user=owner, state="sent")
+        conn.execute(
+            "UPDATE submissions SET created_at = created_at + %s * interval '1 s' WHERE token = %s",
+            [number, token],
+        )
+        error = FalRejected("no", http_status=422, error_type="value_error")
+        task = SimpleNamespace(id=job.id)
+        service.refuse(conn, task=task, token=token, error=error)
+        assert status_of(conn, job) == "failed"
+        assert len(submissions.list_of_job(conn, job_id=job.id)) == number
+    card = service.get_card(conn, job_id=job.id, user_id=owner.id)
+    assert (card.charged, card.cost, card.perhaps) == ("no", None, None)
+
+
+def test_a_card_says_what_may_have_been_charged_besides(conn, owner, job_in):
+    job = job_in("unknown")
+    conn.execute("UPDATE submissions SET estimate = 0.5")
+    card = service.get_card(conn, job_id=job.id, user_id=owner.id)
+    assert (card.charged, card.cost, float(card.perhaps)) == ("unknown", None, 0.5)
+    service.give_up(conn, job_id=job.id, user_id=owner.id)
+    token = factories.make_submission(conn, job=job, user=owner, state="accepted")
+    submissions.save_outputs(conn, token=token, output_urls=["https://x"], cost=2)
+    submissions.settle(conn, token=token, outcome="picture", charged="yes")
+    card = service.get_card(conn, job_id=job.id, user_id=owner.id)
+    assert (card.charged, card.cost, float(card.perhaps)) == ("yes", 2, 0.5)

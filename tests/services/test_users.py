@@ -4,7 +4,7 @@ import factories
 import pytest
 
 from i2i import passwords
-from i2i.errors import EmailTaken, InvalidFields, NotFound
+from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused
 from i2i.models import Role
 from i2i.queries import jobs, sessions, submissions
 from i2i.services import users
@@ -124,3 +124,20 @@ def test_a_deleted_user_leaves_the_ledger(conn, owner):
     rows = conn.execute("SELECT job_id, user_id, user_email, charged FROM submissions").fetchall()
     assert rows == [(None, None, owner.email, "yes")]
     assert conn.execute("SELECT count(*) FROM images").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("status", ["submitting", "processing", "storing", "unknown"])
+def test_a_user_whose_pictures_are_being_made_is_not_deleted(conn, owner, status):
+    job = factories.make_job(conn, user=owner, status=status)
+    with pytest.raises(Refused, match="1 pictures of owner"):
+        users.delete(conn, email=owner.email)
+    assert jobs.find(conn, job_id=job.id) == job
+
+
+def test_losing_the_whitelist_stops_what_is_just_being_sent(conn, owner, other):
+    mine, foreign = (
+        factories.make_job(conn, user=user, status="submitting") for user in (owner, other)
+    )
+    users.set_whitelisted(conn, email=owner.email, is_whitelisted=False)
+    assert jobs.find(conn, job_id=mine.id).cancel_requested_at is not None
+    assert jobs.find(conn, job_id=foreign.id).cancel_requested_at is None

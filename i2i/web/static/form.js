@@ -67,19 +67,38 @@ function money(millionths) {
 }
 
 function addUp(form, docket) {
-  const photos = Number(docket.dataset.photos);
-  const each = docket.dataset.each === undefined ? null : Math.round(Number(docket.dataset.each) * 1e6);
   const part = (name) => docket.querySelector(`[data-${name}]`);
-  const apply = () => {
-    const variations = Number(new FormData(form).get("variations"));
-    const pictures = photos * variations;
-    const counted = pictures.toLocaleString("en");
-    part("variations").textContent = variations;
-    part("pictures").textContent = counted;
-    if (each !== null) part("total").textContent = money(pictures * each);
-    part("make").textContent = `Make ${counted} ${pictures === 1 ? "picture" : "pictures"}`;
-  };
-  for (const input of form.querySelectorAll("[name=variations]")) input.addEventListener("change", apply);
+  const variations = Number(new FormData(form).get("variations"));
+  const pictures = Number(docket.dataset.photos) * variations;
+  const counted = pictures.toLocaleString("en");
+  part("variations").textContent = variations;
+  part("pictures").textContent = counted;
+  if (docket.dataset.each) part("total").textContent = money(pictures * Math.round(Number(docket.dataset.each) * 1e6));
+  part("make").textContent = `Make ${counted} ${pictures === 1 ? "picture" : "pictures"}`;
+}
+
+// Other settings may change the price of each, which only the server knows. The button stays the same
+// element, for a click on it may be under way.
+
+async function askPrice(form, docket) {
+  const url = new URL(form.querySelector("[data-update]").formAction);
+  url.search = new URLSearchParams(new FormData(form));
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(answer.status);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.querySelector("[data-docket]");
+  docket.dataset.each = fresh.dataset.each ?? "";
+  docket.querySelector(".sum").replaceWith(document.adoptNode(fresh.querySelector(".sum")));
+}
+
+function keepSum(form, docket) {
+  form.addEventListener("change", async (event) => {
+    if (!["variations", "pilot", "reference"].includes(event.target.name)) {
+      docket.querySelector("[data-total]").textContent = "…";
+      await askPrice(form, docket).catch(() => {});
+    }
+    addUp(form, docket);
+  });
 }
 
 function limitReferences(group) {
@@ -96,6 +115,6 @@ function limitReferences(group) {
 const form = document.getElementById("new");
 document.querySelectorAll("[data-slider]").forEach(addRange);
 form.querySelectorAll("[data-when]").forEach((field) => followCondition(form, field));
-form.querySelectorAll("[data-docket]").forEach((docket) => addUp(form, docket));
+form.querySelectorAll("[data-docket]").forEach((docket) => keepSum(form, docket));
 form.querySelectorAll("[data-most]").forEach(limitReferences);
 document.querySelector(".summary")?.focus();

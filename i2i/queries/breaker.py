@@ -1,0 +1,30 @@
+"""The breaker: sql/breaker.sql."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from i2i.models import Breaker
+from i2i.sql import load
+
+SQL = load("breaker")
+
+
+def find(conn: Connection[Any], *, user_id: UUID | None = None) -> Breaker:
+    """Its state, and how many pictures of the user, or of all, wait."""
+    return SQL["find"].one(conn, Breaker, user_id=user_id)
+
+
+def trip(conn: Connection[Any], *, reason: str) -> int:
+    return SQL["trip"].execute(conn, reason=reason)
+
+
+def claim_check(conn: Connection[Any], *, now: datetime | None = None) -> int:
+    """1 when the caller shall check now, else 0."""
+    return SQL["claim_check"].execute(conn, now=now)
+
+
+def reset(conn: Connection[Any]) -> int:
+    return SQL["reset"].execute(conn)

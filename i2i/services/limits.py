@@ -1,0 +1,38 @@
+"""Spending limits: how many pictures may still be made today, for a user and for the whole site.
+
+Counted from the ledger and from what waits, in UTC days, inside the transaction that asks for more.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from i2i.config import Settings
+from i2i.errors import Refused
+from i2i.queries import submissions
+
+
+def left_today(conn: Connection[Any], settings: Settings, *, user_id: UUID) -> int:
+    """Pictures that this user may still ask for today; below zero when too many were asked for."""
+    everybody = settings.daily_pictures - submissions.count_today(conn).count
+    own = settings.daily_pictures_per_user - submissions.count_today(conn, user_id=user_id).count
+    return min(everybody, own)
+
+
+def check(conn: Connection[Any], settings: Settings, *, user_id: UUID, pictures: int) -> None:
+    """Refused, saying how many are left, when `pictures` more are too many.
+
+    Call it in the transaction that asks for them, before or (with 0) after: it takes a lock until
+    the transaction ends, so that parallel clicks cannot share one remainder.
+    """
+    submissions.lock_limits(conn)
+    left = left_today(conn, settings, user_id=user_id)
+    if pictures > left:
+        raise Refused(
+            f"Only {max(0, left):,} more pictures may be made today. Nothing was sent or charged. "
+            "Choose fewer, or go on tomorrow (UTC)."
+            if pictures
+            else "So many pictures may not be made today. Nothing was sent or charged. "
+            "Run them again one by one, or go on tomorrow (UTC)."
+        )
