@@ -27,9 +27,17 @@ misbehave, first in, first out; `DELETE /faults` forgets what is left. Modes:
     never               stays in progress
     upload_error        500 when an upload is initiated
     result_504          504 when a result is fetched
+    webhook_lost        never calls back
+    webhook_twice       calls back twice
+    webhook_early       calls back first and answers the submit afterwards
+
+A request with `?fal_webhook=` is called back when it has ended, signed with a key of this server's
+own (`GET /.well-known/jwks.json`), and again after 1, 2, 4 and 8 s while there is no 2xx. Only
+addresses on this machine are called; fal itself never calls those (fal.md 2).
 """
 
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -40,9 +48,10 @@ import socket
 import socketserver
 import threading
 import time
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +60,7 @@ from types import FrameType
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from i2i.errors import Refused
@@ -77,6 +87,9 @@ FAULTS = {
     "model_error": "submit",
     "slow": "submit",
     "never": "submit",
+    "webhook_lost": "submit",
+    "webhook_twice": "submit",
+    "webhook_early": "submit",
     "upload_error": "upload",
     "result_504": "result",
 }
@@ -108,6 +121,7 @@ class Request:
     error_status: int | None = None
     error_type: str | None = None
     error_message: str | None = None
+    webhook_url: str | None = None
 
     @property
     def app(self) -> str:
@@ -162,13 +176,21 @@ class Books:
         self._changed = threading.Condition()
         self._faults: list[Json] = []
         self._requests: dict[str, Request] = {}
+        self._called: set[str] = set()
         for folder in (self._kept, self.files):
             folder.mkdir(parents=True, exist_ok=True)
         kept = [Request(**json.loads(path.read_bytes())) for path in self._kept.glob("*.json")]
         for request in sorted(kept, key=lambda request: request.number):
             self._requests[request.request_id] = request
 
-    def accept(self, endpoint_id: str, arguments: Json, *, fault: Json | None) -> Request:
+    def accept(
+        self,
+        endpoint_id: str,
+        arguments: Json,
+        *,
+        fault: Json | None,
+        webhook_url: str | None = None,
+    ) -> Request:
         """Write a new request down; from here on it counts as charged."""
         mode = str(fault["mode"]) if fault else None
         seconds = fault.get("seconds") if fault and mode == "slow" else None
@@ -182,6 +204,7 @@ class Books:
                 arguments=arguments,
                 state="IN_PROGRESS" if mode == "never" else "IN_QUEUE",
                 fault=mode,
+                webhook_url=webhook_url,
                 seconds=float(seconds) if isinstance(seconds, int | float) else self.seconds,
                 seed=seed if isinstance(seed, int) else secrets.randbelow(2**31),
             )
@@ -240,6 +263,18 @@ class Books:
             self._end(request, status=499, kind="client_cancelled", message="Request cancelled")
             return True
 
+    def mark_called(self, request: Request) -> None:
+        """Calling back is over, whether anybody took it or not."""
+        with self._changed:
+            self._called.add(request.request_id)
+            self._changed.notify_all()
+
+    def wait_called(self, request: Request) -> None:
+        """Until calling back is over, or the server stops."""
+        with self._changed:
+            while request.request_id not in self._called and not self.stopping.is_set():
+                self._changed.wait()
+
     def stop(self) -> None:
         with self._changed:
             self.stopping.set()
@@ -279,6 +314,65 @@ class Books:
     def _keep(self, request: Request) -> None:
         data = json.dumps(asdict(request), ensure_ascii=False).encode()
         write_whole(self._kept / f"{request.request_id}.json", data)
+
+
+# Calling back -------------------------------------------------------------------------------------
+
+PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each try; fal tries up to 31 times over an hour (fal.md 2)."""
+
+
+class Courier:
+    """Calls back on this machine, signed as fal signs, with a key that is kept in the folder."""
+
+    def __init__(self, directory: Path, *, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        kept = directory / "webhook_key"
+        if not kept.exists():
+            write_whole(kept, secrets.token_bytes(32))
+            kept.chmod(0o600)
+        self._key = Ed25519PrivateKey.from_private_bytes(kept.read_bytes())
+
+    @property
+    def jwks(self) -> Json:
+        """The public key, padded as fal's own are."""
+        x = urlsafe_b64encode(self._key.public_key().public_bytes_raw()).decode()
+        return {"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "x": x}]}
+
+    def deliver(self, url: str, *, request_id: str, body: bytes) -> bool:
+        """Post until a 2xx; a redirect ends it, as with fal. False when nobody took it."""
+        if urlsplit(url).hostname not in {"127.0.0.1", "localhost", "::1"}:
+            return False
+        for pause in PAUSES:
+            if self._stopping.wait(pause):
+                return False
+            with suppress(OSError, ValueError, http.client.HTTPException):
+                status = self._post(url, request_id=request_id, body=body)
+                if 200 <= status < 400:
+                    return status < 300
+        return False
+
+    def sign(self, *, request_id: str, body: bytes, timestamp: int) -> dict[str, str]:
+        """The four headers (fal.md 2)."""
+        digest = hashlib.sha256(body).hexdigest()
+        message = f"{request_id}\npractice\n{timestamp}\n{digest}"
+        return {
+            "X-Fal-Webhook-Request-Id": request_id,
+            "X-Fal-Webhook-User-Id": "practice",
+            "X-Fal-Webhook-Timestamp": str(timestamp),
+            "X-Fal-Webhook-Signature": self._key.sign(message.encode()).hex(),
+        }
+
+    def _post(self, url: str, *, request_id: str, body: bytes) -> int:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        headers = self.sign(request_id=request_id, body=body, timestamp=int(time.time()))
+        headers["Content-Type"] = "application/json"
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        with closing(kind(str(parts.hostname), parts.port, timeout=5)) as connection:
+            connection.request("POST", target or "/", body, headers)
+            return connection.getresponse().status
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -490,6 +584,57 @@ def paint(request: Request, files: Path) -> list[Json]:
     return made
 
 
+# Results ------------------------------------------------------------------------------------------
+
+
+def output_of(request: Request, origin: str) -> Json:
+    """Shape G for upscalers, C for nano-banana, else A (fal.md 4.2)."""
+    images: list[Json] = [
+        {"url": f"{origin}{output['path']}"}
+        | {name: value for name, value in output.items() if name != "path"}
+        for output in request.outputs
+    ]
+    if "upscale" in request.endpoint_id:
+        output: Json = {"image": images[0], "seed": request.seed, "timings": {}}
+    elif "nano-banana" in request.endpoint_id:
+        output = {"images": images, "description": ""}
+    else:
+        output = {"images": images, "seed": request.seed, "timings": {}}
+        output |= {"has_nsfw_concepts": [False] * len(images)}
+        output |= {"prompt": request.arguments.get("prompt")}
+    if request.fault == "nsfw":
+        output["has_nsfw_concepts"] = [True] * len(images)
+    return output
+
+
+def result_of(request: Request, origin: str) -> Json:
+    """What an ended request answers, and what a callback carries: its output, or its error."""
+    if request.error_status is None:
+        return output_of(request, origin)
+    if request.error_status != 422:
+        return {"detail": request.error_message, "error_type": request.error_type}
+    item = {
+        "loc": ["body", "prompt"],
+        "msg": request.error_message,
+        "type": request.error_type,
+        "input": request.arguments,
+    }
+    return {"detail": [item]}
+
+
+def callback_of(request: Request, origin: str) -> bytes:
+    """The body of a callback (fal.md 2)."""
+    content: Json = {
+        "request_id": request.request_id,
+        "gateway_request_id": request.request_id,
+        "status": "OK" if request.error_status is None else "ERROR",
+        "payload": result_of(request, origin),
+    }
+    if request.error_status is not None:
+        content["error"] = f"Invalid status code: {request.error_status}"
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
 # The server ---------------------------------------------------------------------------------------
 
 
@@ -519,6 +664,8 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path == "/ledger":
             self._ledger()
+        elif path == "/.well-known/jwks.json":
+            self._answer(200, self.server.courier.jwks)
         elif path == "/v1/models/requests/by-endpoint":
             self._list(parse_qs(query))
         elif path == "/v1/models":
@@ -535,7 +682,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         body = self._body()
         if body is None:
             return
@@ -544,7 +691,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/storage/upload/initiate":
             self._initiate(body)
         elif re.fullmatch(r"(/[\w.-]+){2,6}", path, re.ASCII):
-            self._submit(path.strip("/"), body)
+            webhook_url = parse_qs(query).get("fal_webhook", [None])[0]
+            self._submit(path.strip("/"), body, webhook_url=webhook_url)
         else:
             self._answer(404, {"detail": "Not Found"})
 
@@ -570,7 +718,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # The queue: fal.md 1.2 and 1.3
 
-    def _submit(self, endpoint_id: str, body: bytes) -> None:
+    def _submit(self, endpoint_id: str, body: bytes, *, webhook_url: str | None) -> None:
         fault = self.books.next_fault("submit")
         mode = fault["mode"] if fault else None
         if mode == "refuse_429":
@@ -589,7 +737,11 @@ class Handler(BaseHTTPRequestHandler):
         elif (missing := missing_field(endpoint_id, arguments)) is not None:
             self._unprocessable(missing, "Field required", "missing", arguments)
         else:
-            request = self.books.accept(endpoint_id, arguments, fault=fault)
+            request = self.books.accept(
+                endpoint_id, arguments, fault=fault, webhook_url=webhook_url
+            )
+            if mode == "webhook_early" and webhook_url:
+                self.books.wait_called(request)
             if mode == "hang":
                 self.books.stopping.wait()
             if mode in {"hang", "lost_answer"}:
@@ -628,41 +780,15 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(400, {"detail": "Request is still in progress"})
         elif self.books.next_fault("result") is not None:
             self._answer(504, {"detail": "Gateway Timeout", "error_type": "request_timeout"})
-        elif request.error_status == 422:
-            item = {
-                "loc": ["body", "prompt"],
-                "msg": request.error_message,
-                "type": request.error_type,
-                "input": request.arguments,
-            }
-            self._answer(422, {"detail": [item]}, {"X-Fal-Retryable": "false"})
         elif request.error_status is not None:
-            body: Json = {"detail": request.error_message, "error_type": request.error_type}
             headers = {"X-Fal-Error-Type": str(request.error_type)}
-            self._answer(request.error_status, body, headers)
+            if request.error_status == 422:
+                headers = {"X-Fal-Retryable": "false"}
+            self._answer(request.error_status, result_of(request, self.origin), headers)
         else:
             headers = {"x-fal-request-id": request.request_id}
             headers["X-Fal-Billable-Units"] = str(len(request.outputs))
-            self._answer(200, self._output_of(request), headers)
-
-    def _output_of(self, request: Request) -> Json:
-        """Shape G for upscalers, C for nano-banana, else A (fal.md 4.2)."""
-        images: list[Json] = [
-            {"url": f"{self.origin}{output['path']}"}
-            | {name: value for name, value in output.items() if name != "path"}
-            for output in request.outputs
-        ]
-        if "upscale" in request.endpoint_id:
-            output: Json = {"image": images[0], "seed": request.seed, "timings": {}}
-        elif "nano-banana" in request.endpoint_id:
-            output = {"images": images, "description": ""}
-        else:
-            output = {"images": images, "seed": request.seed, "timings": {}}
-            output |= {"has_nsfw_concepts": [False] * len(images)}
-            output |= {"prompt": request.arguments.get("prompt")}
-        if request.fault == "nsfw":
-            output["has_nsfw_concepts"] = [True] * len(images)
-        return output
+            self._answer(200, result_of(request, self.origin), headers)
 
     # Storage and files: fal.md 3.4
 
@@ -846,8 +972,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, books: Books, *, port: int) -> None:
+    def __init__(self, books: Books, courier: Courier, *, port: int) -> None:
         self.books = books
+        self.courier = courier
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), Handler)
         self.port = int(self.server_address[1])
@@ -892,8 +1019,10 @@ class PracticeServer:
             Refused: the port is taken.
         """
         self.books = Books(directory, seconds=seconds)
+        self.courier = Courier(directory, stopping=self.books.stopping)
+        self._couriers = ThreadPoolExecutor(RUNNING, "courier")
         try:
-            self._server = _Server(self.books, port=port)
+            self._server = _Server(self.books, self.courier, port=port)
         except OSError as error:
             raise Refused(
                 f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}. Choose another."
@@ -914,6 +1043,7 @@ class PracticeServer:
             self._server.server_close()
             for runner in self._runners:
                 runner.join()
+            self._couriers.shutdown()
 
     def stop(self) -> None:
         """End `run`; what had not completed is made again after the next start."""
@@ -944,6 +1074,7 @@ class PracticeServer:
         except Exception as error:  # noqa: BLE001  Pillow's parsers raise many kinds.
             message = f"Could not load the image: {error}"
             self.books.fail(request, status=422, kind="file_download_error", message=message)
+            self._call_back(request)
             return
         if self.books.stopping.wait(max(0.0, until - time.monotonic())):
             return
@@ -956,6 +1087,21 @@ class PracticeServer:
             )
         else:
             self.books.complete(request, outputs=outputs)
+        self._call_back(request)
+
+    def _call_back(self, request: Request) -> None:
+        """Tell whoever asked for it that the request has ended."""
+        url = request.webhook_url
+        if url is None or request.fault == "webhook_lost":
+            return
+        body = callback_of(request, self.url)
+
+        def deliver() -> None:
+            for _ in range(2 if request.fault == "webhook_twice" else 1):
+                self.courier.deliver(url, request_id=request.request_id, body=body)
+            self.books.mark_called(request)
+
+        self._couriers.submit(deliver)
 
 
 def serve(
