@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from i2i import config, forms, practice
+from i2i import config, explanations, forms, practice, worker
 from i2i.app import create_app
 from i2i.config import ROOT, Settings
 from i2i.models import JobStatus, SubmissionState
@@ -113,6 +113,19 @@ def test_the_lease_is_the_documented_one():
     assert f"| {config.LEASE_SECONDS} s (`config.LEASE_SECONDS`)" in JOB_STATES
 
 
+def test_the_workers_times_are_the_documented_ones():
+    table = section(JOB_STATES, "Leases and fences")
+    for words in (
+        f"| {worker.PROOF_SECONDS / 60:.0f} minutes after `sent` at the earliest |",
+        f"| {worker.GONE_SECONDS / 60:.0f} minutes since the first |",
+        f"| after {worker.LATE_SECONDS / 3600:.0f} h of 404 |",
+        f"| {worker.DRAIN_SECONDS:.0f} s |",
+        f"| {worker.DECODE_LEASE_SECONDS:.0f} s: ",
+        f"| every {worker.RENEW_SECONDS:.0f} s |",
+    ):
+        assert words in table
+
+
 # --- Routes and commands ----------------------------------------------------------------------
 
 
@@ -211,6 +224,32 @@ def test_the_pictures_show_every_state(title, states):
     drawn = re.search(r"```mermaid\n(.*?)```", section(JOB_STATES, title), re.DOTALL)[1]
     ends = re.findall(r"(\w+|\[\*\]) --> (\w+|\[\*\])", drawn)
     assert {name for pair in ends for name in pair} - {"[*]"} == set(states)
+
+
+def test_the_picture_of_a_job_shows_exactly_the_legal_transitions():
+    source = (ROOT / "migrations" / "0002.paid-once.sql").read_text()
+    cases = re.findall(r"WHEN '(\w+)' THEN ARRAY\[(.*?)\]|ELSE ARRAY\[(.*?)\]", source)
+    legal = {
+        (name or "[*]", after)
+        for name, *ends in cases
+        for after in re.findall(r"\w+", "".join(ends))
+    }
+    drawn = re.search(r"```mermaid\n(.*?)```", section(JOB_STATES, "Jobs"), re.DOTALL)[1]
+    edges = set(re.findall(r"(\w+|\[\*\]) --> (\w+)", drawn))
+    assert edges == legal
+
+
+def test_every_crash_point_is_explained_once():
+    table = section(JOB_STATES, "When something dies")
+    assert re.findall(r"^\| C(\d+) \|", table, re.MULTILINE) == [str(n) for n in range(1, 15)]
+
+
+def test_every_reason_of_a_failure_is_documented():
+    table = section(REFERENCE, "Why a job failed")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \|$", table, re.MULTILINE)
+    assert sorted(rows) == sorted(
+        (each.code, each.title, each.charged) for each in explanations.ALL.values()
+    )
 
 
 def test_every_word_of_a_job_is_in_the_table():
