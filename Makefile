@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench screenshot lint fmt lock
+.PHONY: help run test coverage bench chaos screenshot lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
+
+chaos: $(VENV)/.test ## kill everything at random for MINUTES=5, then check every promise about money
+	@PYTHONPATH=.:tests:tests/faults $(BIN)/python tests/faults/chaos.py --minutes $(or $(MINUTES),5) $(ARGS)
 
 screenshot: $(VENV)/.test ## take docs/screenshot.png anew from the running application
 	@PYTHONPATH=.:tests:tests/browser $(BIN)/python tests/browser/screenshot.py
