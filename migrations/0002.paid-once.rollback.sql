@@ -33,6 +33,7 @@ LEFT JOIN LATERAL (
 
 ALTER TABLE processing_jobs DROP COLUMN gone_since;
 DROP INDEX processing_jobs_asked_index;
+CREATE INDEX submissions_endpoint_sent_index ON submissions (endpoint, sent_at);
 DROP INDEX submissions_sent_index;
 DROP TABLE further_outputs;
 ALTER TABLE submissions

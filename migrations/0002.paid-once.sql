@@ -82,6 +82,8 @@ CREATE INDEX submissions_look_index ON submissions (look_after) WHERE look_until
 
 -- What counts against the daily limits is counted while everybody else who asks for pictures waits.
 CREATE INDEX submissions_sent_index ON submissions (sent_at);
+-- There are few endpoints, so the one by time serves its question as well.
+DROP INDEX submissions_endpoint_sent_index;
 CREATE INDEX processing_jobs_asked_index ON processing_jobs (user_id)
     WHERE status IN ('held', 'pending', 'submitting');
 
