@@ -102,6 +102,7 @@ class CurrentUser:
     id: UUID
     email: str
     role: str
+    time_zone: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

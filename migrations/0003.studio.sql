@@ -58,9 +58,9 @@ CREATE TABLE presets (
 );
 CREATE UNIQUE INDEX presets_name_key ON presets (user_id, workflow_name, lower(name));
 
--- How a person likes to work: clocks in their own time, review by keys.
+-- How a person likes to work: clocks in their own time (null: not known yet), review by keys.
 ALTER TABLE users
-    ADD COLUMN time_zone text NOT NULL DEFAULT 'UTC',
+    ADD COLUMN time_zone text,
     ADD COLUMN review_keys boolean NOT NULL DEFAULT true;
 
 -- A finished pair that shows what a workflow does; a picture of the admin who chose it. It is no

@@ -36,6 +36,11 @@ SELECT
 -- name: set_whitelisted :exec
 UPDATE users SET is_whitelisted = %(is_whitelisted)s, updated_at = now() WHERE id = %(user_id)s;
 
+-- name: set_time_zone :exec
+-- A browser's guess counts only while the user has chosen none.
+UPDATE users SET time_zone = %(time_zone)s, updated_at = now()
+WHERE id = %(user_id)s AND (NOT %(is_guess)s::boolean OR time_zone IS NULL);
+
 -- name: set_password_hash :exec
 UPDATE users SET password_hash = %(password_hash)s, updated_at = now() WHERE id = %(user_id)s;
 

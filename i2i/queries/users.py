@@ -45,6 +45,12 @@ def set_whitelisted(conn: Connection[Any], *, user_id: UUID, is_whitelisted: boo
     return SQL["set_whitelisted"].execute(conn, user_id=user_id, is_whitelisted=is_whitelisted)
 
 
+def set_time_zone(conn: Connection[Any], *, user_id: UUID, time_zone: str, is_guess: bool) -> int:
+    return SQL["set_time_zone"].execute(
+        conn, user_id=user_id, time_zone=time_zone, is_guess=is_guess
+    )
+
+
 def set_password_hash(conn: Connection[Any], *, user_id: UUID, password_hash: str) -> int:
     return SQL["set_password_hash"].execute(conn, user_id=user_id, password_hash=password_hash)
 

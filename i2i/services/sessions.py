@@ -1,6 +1,7 @@
 """Signing in and out. The cookie holds a 256-bit token; the table only its SHA-256."""
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,9 @@ from psycopg import Connection
 
 from i2i import passwords
 from i2i.config import Settings
-from i2i.errors import TooManyTries, WrongCredentials
+from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
 from i2i.queries import sessions, users
+from i2i.services import users as user_service
 
 WINDOW = 300
 """Seconds in which a bucket refills."""
@@ -27,8 +29,11 @@ def sign_in(
     password: str,
     ip_address: str,
     user_agent: str,
+    time_zone: str = "",
 ) -> str:
     """A new session's token. WrongCredentials says nothing about which part was wrong.
+
+    `time_zone` is the browser's; a user who has chosen none gets it, and an unknown one is dropped.
 
     An unknown address costs the same time as a known one. TooManyTries before anything is checked;
     a try that succeeds is given back.
@@ -62,6 +67,8 @@ def sign_in(
             user_agent=user_agent[:300],
             ip_address=ip_address,
         )
+    with suppress(InvalidFields):
+        user_service.set_time_zone(conn, user_id=user.id, time_zone=time_zone, is_guess=True)
     return token
 
 

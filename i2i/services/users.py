@@ -1,5 +1,6 @@
 """Users: accounts are made by an operator; losing the whitelist ends sessions and waiting work."""
 
+import zoneinfo
 from typing import Any
 from uuid import UUID
 
@@ -93,6 +94,18 @@ def change_password(
     if not passwords.verify_password(current, known, rounds=settings.bcrypt_rounds):
         raise InvalidFields({"current": "This is not your current password."})
     return set_password(conn, settings, user_id=user_id, password=password, keep_session=session_id)
+
+
+def set_time_zone(
+    conn: Connection[Any], *, user_id: UUID, time_zone: str, is_guess: bool = False
+) -> None:
+    """Show times as clocks show them there; a guess counts only while nothing was chosen.
+
+    InvalidFields when it is no name of the tz database that this machine knows.
+    """
+    if time_zone not in zoneinfo.available_timezones():
+        raise InvalidFields({"time_zone": "Choose a place from the list."})
+    users.set_time_zone(conn, user_id=user_id, time_zone=time_zone, is_guess=is_guess)
 
 
 def delete(conn: Connection[Any], *, email: str) -> User:

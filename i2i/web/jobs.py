@@ -25,7 +25,7 @@ from i2i.web.errors import wants_json
 from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import settings
-from i2i.web.words import clock, day, gigabytes, megabytes, money, seconds
+from i2i.web.words import clock, day, gigabytes, local, megabytes, money, seconds
 
 bp = Blueprint("jobs", __name__)
 
@@ -220,9 +220,9 @@ def _story(row: JobCard, events: Sequence[JobEvent]) -> list[tuple[str, str]]:
     if row.cancel_requested_at:
         story.append((row.cancel_requested_at, "The provider is asked to stop."))
     story.sort(key=lambda item: item[0])
-    first = story[0][0].date() if story else None
+    first = local(story[0][0]).date() if story else None
     return [
-        (clock(when) if when.date() == first else f"{day(when)}", sentence)
+        (clock(when) if local(when).date() == first else f"{day(when)}", sentence)
         for when, sentence in story
     ]
 

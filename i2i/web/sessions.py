@@ -46,6 +46,12 @@ PUBLIC = {
 
 COOKIE_AGE = timedelta(days=14)
 
+SAVED = {
+    "password": "Password changed. Other places were signed out.",
+    "time-zone": "Time zone changed.",
+}
+"""What the account page says after a form was saved."""
+
 
 def register(app: Flask) -> None:
     """Know the user before each request; tell the templates."""
@@ -128,7 +134,7 @@ def banner() -> dict[str, str | None] | None:
         "sentence": f"{why} Nothing failed and nothing is lost: "
         f"{words.plural(state.waiting, 'picture')} {waits} when that is over.",
         "more": f"{todo} Last checked {words.clock(state.checked_at)}, "
-        f"again at {words.clock(state.next_check_at)} (UTC).",
+        f"again at {words.clock(state.next_check_at)}.",
     }
 
 
@@ -160,6 +166,7 @@ def sign_in() -> ResponseReturnValue:
             password=request.form.get("password", ""),
             ip_address=request.remote_addr or "",
             user_agent=request.headers.get("User-Agent", ""),
+            time_zone=request.form.get("time_zone", ""),
         )
     except WrongCredentials as error:
         return _login_page(str(error), status=401)
@@ -206,9 +213,8 @@ def logout() -> ResponseReturnValue:
 
 @bp.get("/account")
 def account() -> ResponseReturnValue:
-    """Password and own sessions."""
-    saved = "Password changed. Other places were signed out." if "saved" in request.args else None
-    return _account_page(saved=saved)
+    """Password, time zone and own sessions."""
+    return _account_page(saved=SAVED.get(request.args.get("saved", "")))
 
 
 @bp.post("/account")
@@ -227,7 +233,21 @@ def change_password() -> ResponseReturnValue:
     except InvalidFields as error:
         names = {"current": "current_password", "password": "new_password"}
         return _account_page(errors=[(names[key], text) for key, text in error.fields.items()]), 422
-    return redirect(url_for("sessions.account", saved=1), code=303)
+    return redirect(url_for("sessions.account", saved="password"), code=303)
+
+
+@bp.post("/account/time-zone")
+def set_time_zone() -> ResponseReturnValue:
+    """Choose where the clock hangs whose times the pages show."""
+    try:
+        users.set_time_zone(
+            connection(),
+            user_id=current_user().id,
+            time_zone=request.form.get("time_zone", ""),
+        )
+    except InvalidFields as error:
+        return _account_page(errors=list(error.fields.items())), 422
+    return redirect(url_for("sessions.account", saved="time-zone"), code=303)
 
 
 def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | None = None) -> str:
@@ -237,6 +257,8 @@ def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | N
         "sessions/account.html",
         email=user.email,
         saved=saved,
+        time_zone=request.form.get("time_zone") or user.time_zone or "UTC",
+        time_zones=words.time_zones(),
         errors=errors or [],
         minimum_length=passwords.MINIMUM,
         sessions=[

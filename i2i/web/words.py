@@ -1,12 +1,20 @@
 """Numbers, times and money in the words of the pages: Jinja's filters and globals."""
 
-from datetime import UTC, datetime
+import zoneinfo
+from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from flask import Flask
+from flask import Flask, g, has_app_context
 
 from i2i.web.state import State
+
+CONTINENTS = {
+    *("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian"),
+    "Pacific",
+}
+"""The tz database has other names too, which only repeat these."""
 
 
 def money(amount: Decimal | None) -> str:
@@ -20,15 +28,40 @@ def money(amount: Decimal | None) -> str:
     return f"${shown:f}"
 
 
+def zone() -> tzinfo:
+    """Where the reader's clock hangs; UTC for who has not said, and where nobody reads."""
+    user = g.get("user") if has_app_context() else None
+    try:
+        return ZoneInfo(user.time_zone) if user and user.time_zone else UTC
+    except ZoneInfoNotFoundError:  # chosen on a machine that knows more places
+        return UTC
+
+
+def local(moment: datetime) -> datetime:
+    """The same instant on the reader's clock."""
+    return moment.astimezone(zone())
+
+
+def time_zones() -> dict[str, list[tuple[str, str]]]:
+    """What can be chosen, by continent: (name of the tz database, words as in "Buenos Aires")."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name in sorted(zoneinfo.available_timezones()):
+        continent, _, place = name.partition("/")
+        if place and continent in CONTINENTS:
+            words = place.replace("_", " ").replace("/", ", ")
+            found.setdefault(continent, []).append((name, words))
+    return found
+
+
 def clock(moment: datetime) -> str:
-    """As in "14:05"."""
-    return moment.astimezone(UTC).strftime("%H:%M")
+    """As in "14:05", on the reader's clock."""
+    return f"{local(moment):%H:%M}"
 
 
 def day(moment: datetime, *, now: datetime | None = None) -> str:
     """As in "today 14:05", "yesterday 14:05", "14 Nov" or, in other years, "14 Nov 2025"."""
-    moment = moment.astimezone(UTC)
-    today = (now or datetime.now(UTC)).astimezone(UTC)
+    moment = local(moment)
+    today = local(now or datetime.now(UTC))
     days = (today.date() - moment.date()).days
     if days == 0:
         return f"today {moment:%H:%M}"

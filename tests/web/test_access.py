@@ -29,6 +29,7 @@ POST    /jobs/<uuid:id>/retry                login      login     404    404    
 POST    /jobs/<uuid:id>/recover              login      login     404    404    303
 GET     /account                             login      login     200    200    200
 POST    /account                             login      login     422    422    422
+POST    /account/time-zone                   login      login     303    303    303
 POST    /account/sessions/<uuid:id>/revoke   login      login     404    404    303
 GET     /login                               200        200       303    303    303
 POST    /login                               401        401       401    401    401
@@ -92,6 +93,7 @@ def request(browser, method, route, things, *, accept="text/html"):
         },
         "/jobs/<uuid:id>/recover": {"action": "look"},
         "/account": {"current_password": "wrong", "new_password": "fifteen letters"},
+        "/account/time-zone": {"time_zone": "Europe/Berlin"},
         "/login": {"email": "owner@example.com", "password": "wrong"},
     }.get(route, {})
     more = {"data": data} if method == "POST" else {}
@@ -135,13 +137,13 @@ def test_who_may_what(browser_of, things, who, method, route):
 
 def snapshot(conn):
     """Everything that is the owner's, as one value."""
-    tables = ["images", "batches", "processing_jobs", "submissions", "users"]
+    tables = ["images", "batches", "processing_jobs", "submissions"]
     rows = [conn.execute(f"SELECT * FROM {table} ORDER BY id").fetchall() for table in tables]
-    sessions = conn.execute(
-        "SELECT sessions.id FROM sessions JOIN users ON users.id = user_id"
-        " WHERE email LIKE 'owner@%' ORDER BY 1"
+    account = conn.execute(
+        "SELECT users.*, sessions.id FROM users LEFT JOIN sessions ON users.id = user_id"
+        " WHERE email LIKE 'owner@%' ORDER BY sessions.id"
     )
-    return repr([*rows, sessions.fetchall()])
+    return repr([*rows, account.fetchall()])
 
 
 @pytest.mark.parametrize("who", ["anonymous", "stranger", "other", "admin"])

@@ -255,6 +255,37 @@ def test_leaving_the_whitelist_ends_it_at_once(as_owner, conn):
     assert as_owner.json("/jobs").status_code == 401
 
 
+# --- The time zone ----------------------------------------------------------------------------
+
+
+def zone_of(conn):
+    return conn.execute(
+        "SELECT time_zone FROM users WHERE lower(email) = %s", ["owner@example.com"]
+    ).fetchone()[0]
+
+
+def test_the_browsers_zone_counts_until_one_is_chosen(anonymous, owner, conn):
+    sign_in(anonymous, time_zone="Atlantis/Nowhere")
+    assert zone_of(conn) is None
+    sign_in(anonymous, time_zone="Europe/Berlin")
+    assert zone_of(conn) == "Europe/Berlin"
+    sign_in(anonymous, time_zone="Asia/Tokyo")
+    assert zone_of(conn) == "Europe/Berlin"
+    answer = anonymous.post("/account/time-zone", data={"time_zone": "Asia/Tokyo"})
+    assert answer.status_code == 303
+    assert zone_of(conn) == "Asia/Tokyo"
+    page = pages.check(anonymous.get(answer.headers["Location"]))
+    assert "Time zone changed." in page.text
+    assert page.form("/account/time-zone") == [("time_zone", "Asia/Tokyo")]
+
+
+def test_a_zone_that_does_not_exist_is_refused(as_owner, conn):
+    answer = as_owner.post("/account/time-zone", data={"time_zone": "Atlantis/Nowhere"})
+    assert answer.status_code == 422
+    assert "Choose a place from the list." in answer.text
+    assert zone_of(conn) is None
+
+
 # --- Too many tries ---------------------------------------------------------------------------
 
 

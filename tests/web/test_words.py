@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
+from flask import g
 
 from i2i.web import words
 
@@ -43,6 +45,28 @@ def test_money(amount, shown):
 )
 def test_day(moment, shown):
     assert words.day(moment, now=NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "clock", "day"),
+    [
+        (None, "00:30", "yesterday 23:30"),
+        ("Asia/Tokyo", "09:30", "today 08:30"),
+        ("America/New_York", "19:30", "today 18:30"),
+        ("Atlantis/Nowhere", "00:30", "yesterday 23:30"),
+    ],
+)
+def test_times_are_shown_on_the_readers_clock(app, name, clock, day):
+    with app.app_context():
+        g.user = SimpleNamespace(time_zone=name)
+        assert words.clock(NOW) == clock
+        assert words.day(NOW - timedelta(hours=1), now=NOW) == day
+
+
+def test_each_place_can_be_chosen_once():
+    names = [name for places in words.time_zones().values() for name, _ in places]
+    assert {"Europe/Berlin", "America/Argentina/Buenos_Aires"} <= set(names)
+    assert len(names) == len(set(names))
 
 
 def test_clock():
