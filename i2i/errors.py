@@ -4,6 +4,11 @@ Messages are sentences that may be shown to a user as they stand.
 """
 
 
+def plural(number: int, noun: str) -> str:
+    """As in "1 photo", "3,000 photos"; for sentences, here and on pages."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class I2IError(Exception):
     """Base of every error that this project raises on purpose."""
 

@@ -52,7 +52,7 @@ from i2i.services.jobs import Sending
 log = logging.getLogger("i2i.worker")
 
 Step = Callable[[], None]
-Task = TypeVar("Task", Sending, FalTask, LateTask, PrepareTask)
+Task = TypeVar("Task", Sending, FalTask, LateTask, PrepareTask, None)
 
 RENEW_SECONDS = 15.0
 """How often long transfers renew their lease of LEASE_SECONDS."""
@@ -200,6 +200,9 @@ class Worker:
         except DATABASE_TROUBLE as error:
             log.warning("the database does not answer: %s", error)
             return False
+        except Exception:
+            log.exception("claiming broke; it is tried again")
+            return False
         for step in steps:
             future = threads.submit(step)
             with self._lock:
@@ -225,7 +228,7 @@ class Worker:
     def claim(self, *, room: int, now: datetime | None = None) -> list[Step]:
         """Claim up to `room` steps: what is paid comes first, then what runs, then the new.
 
-        Where the database breaks off, what was claimed before is returned and done.
+        Where something breaks off, what was claimed before is returned and done.
         """
         steps: list[Step] = []
         try:
@@ -234,9 +237,10 @@ class Worker:
                     self._claim_paid(conn, steps, room=room, now=now)
                     self._claim_new(conn, steps, room=room, now=now)
                 self._claim_photos(conn, steps, room=room, now=now)
-        except DATABASE_TROUBLE:
+        except Exception as error:
             if not steps:
                 raise
+            log.warning("claiming broke off: %s", error)
         return steps
 
     def _claim_paid(
@@ -270,7 +274,7 @@ class Worker:
     ) -> None:
         """What may be sent; with the breaker open only the check whether that is over."""
         if len(steps) < room and breaker.claim_check(conn, now=now):
-            steps.append(self._check_account)
+            steps.append(self._step(self._check_account, None, on_error=None))
         while len(steps) < room:
             sending = job_service.claim_send(conn, self._settings, now=now)
             if sending is None:
@@ -458,7 +462,7 @@ class Worker:
 
         self._save(save, patience=None)
 
-    def _check_account(self) -> None:
+    def _check_account(self, _nothing: None) -> None:
         """Ask fal's storage, which costs nothing, whether the account is taken again."""
         try:
             self._fal.probe()
@@ -669,11 +673,14 @@ class Worker:
             log.info("submission %s: fal does not answer: %s", task.token, error.detail)
             return
         urls = [output.url for output in result.outputs if not output.nsfw]
+        cost = _cost(task.unit_price, result)
         if not urls:
             with self._pool.connection() as conn:
-                submissions.stop_looking(conn, token=task.token)
+                if result.outputs:  # withheld, which costs as much as in time
+                    submissions.settle_late(conn, token=task.token, outcome="error", cost=cost)
+                else:
+                    submissions.stop_looking(conn, token=task.token)
             return
-        cost = _cost(task.unit_price, result)
         with self._pool.connection() as conn:
             taken = job_service.take_late(conn, task=task, urls=urls, cost=cost)
         log.info("submission %s: a picture came late: %s", task.token, taken)
@@ -945,7 +952,9 @@ def _result_name(original: Image | None, *, ending: str, suffix: str) -> str:
     return f"{stem[:120]}_{ending}{suffix}"
 
 
-def _name(task: Sending | FalTask | LateTask | PrepareTask) -> str:
+def _name(task: Sending | FalTask | LateTask | PrepareTask | None) -> str:
+    if task is None:
+        return "the check of the account"
     if isinstance(task, Sending):
         return f"job {task.task.id}"
     if isinstance(task, LateTask):

@@ -241,14 +241,17 @@ WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting' AND cancel
 
 -- name: return_to_pending :exec
 -- Provably not accepted: wait, then try again with a new submission; or, where a cancel was asked
--- for meanwhile, end here and free. Answers of fal come without a fence: they always count.
-UPDATE processing_jobs
-SET status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END,
-    completed_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
-    lease_until = NULL, fal_job_id = NULL, gone_since = NULL, attention = %(attention)s,
+-- for meanwhile or the user lost the whitelist, end here and free. Answers of fal come without a
+-- fence: they always count.
+UPDATE processing_jobs AS job
+SET status = CASE WHEN cancel_requested_at IS NULL AND is_whitelisted THEN 'pending' ELSE 'cancelled' END,
+    completed_at = CASE WHEN cancel_requested_at IS NULL AND is_whitelisted THEN NULL ELSE now() END,
+    attention = CASE WHEN cancel_requested_at IS NULL AND is_whitelisted THEN %(attention)s::text END,
+    lease_until = NULL, fal_job_id = NULL, gone_since = NULL,
     crashes = %(crashes)s, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
-WHERE id = %(job_id)s AND (%(fence)s::integer IS NULL OR fence = %(fence)s)
-  AND status IN ('submitting', 'unknown');
+FROM users
+WHERE job.id = %(job_id)s AND users.id = job.user_id
+  AND (%(fence)s::integer IS NULL OR fence = %(fence)s) AND status IN ('submitting', 'unknown');
 
 -- name: accept :exec
 -- Guarded by state, not by fence: the answer of a POST is always saved.
@@ -317,7 +320,7 @@ WHERE job.status IN ('held', 'pending')
 -- name: cancel_sending :exec
 -- Asked for while the inputs went up: nothing was sent, so it ends here and is free.
 UPDATE processing_jobs
-SET status = 'cancelled', lease_until = NULL, completed_at = now()
+SET status = 'cancelled', lease_until = NULL, attention = NULL, completed_at = now()
 WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'submitting'
   AND cancel_requested_at IS NOT NULL;
 

@@ -156,10 +156,10 @@ WHERE token = %(token)s AND look_until IS NOT NULL AND request_id IS NOT NULL
       WHERE newer.job_id = submission.job_id AND newer.created_at > submission.created_at
         AND (newer.state IN ('intent', 'sent', 'accepted', 'unknown') OR newer.outcome = 'picture'));
 
--- name: settle_further :exec
--- Its picture came late and is kept beside a newer one.
+-- name: settle_late :exec
+-- It was made after all, late: kept beside a newer picture, or withheld. Both are charged.
 UPDATE submissions
-SET outcome = 'picture', charged = 'yes', cost = %(cost)s, look_after = NULL, look_until = NULL
+SET outcome = %(outcome)s, charged = 'yes', cost = %(cost)s, look_after = NULL, look_until = NULL
 WHERE token = %(token)s AND look_until IS NOT NULL;
 
 -- name: lock_limits :exec

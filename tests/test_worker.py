@@ -537,6 +537,17 @@ def test_three_crashes_before_sending_fail_a_job_for_free(conn, worker, job, pra
     assert charges(practice) == 0
 
 
+def test_a_wish_to_cancel_comes_before_the_third_crash(conn, worker, job, owner):
+    for later in (100, 200, 300):
+        worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=later))
+        if later == 300:
+            job_service.cancel(conn, job_id=job.id, user_id=owner.id)
+        job_service.recover_expired(conn, now=datetime.now(UTC) + timedelta(seconds=later + 60))
+    card = card_of(conn, job)
+    assert (card.status, card.charged, card.error_code) == ("cancelled", "no", None)
+    assert ledger_of(conn, job) == [("abandoned", None, None)] * 3
+
+
 @pytest.mark.parametrize(("moment", "arrived"), [("before", 0), ("after", 1)])
 def test_a_kill_around_the_post(
     conn, make_worker, settings, worker, job, practice, moment, arrived
@@ -918,6 +929,39 @@ def test_the_account_is_asked_for_once_a_minute(
     drive(worker, is_in(conn, job, "completed"), later=300)
 
 
+class ProbeBreaksFal(HttpFal):
+    """fal, asked in vain whether it takes the account again: something unforeseen happens."""
+
+    def probe(self):
+        raise RuntimeError("unforeseen")
+
+
+def test_a_check_that_breaks_ends_nothing(conn, make_worker, settings, worker, job, practice):
+    spoil(practice, "locked")
+    step(worker)
+    broken = make_worker(ProbeBreaksFal(settings))
+    assert step(broken, later=61) == 1
+    assert breaker.find(conn).opened_at is not None
+    drive(worker, is_in(conn, job, "completed"), later=200)
+
+
+def test_a_claim_that_breaks_does_not_end_the_loop(conn, worker, job, caplog):
+    conn.execute("ALTER TABLE breaker RENAME TO hidden")
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        end = time.monotonic() + 60
+        while not any("claiming broke" in record.message for record in caplog.records):
+            assert time.monotonic() < end, "it never came about"
+        conn.execute("ALTER TABLE hidden RENAME TO breaker")
+        while status_of(conn, job) == JobStatus.PENDING:
+            assert time.monotonic() < end, "it never came about"
+            worker.wake()
+    finally:
+        worker.stop()
+        thread.join(timeout=60)
+
+
 def test_a_cancel_and_then_a_refusal_end_it(conn, make_worker, settings, job, owner, practice):
     def cancel():
         assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "asked"
@@ -937,6 +981,22 @@ def test_nothing_is_sent_for_who_lost_the_whitelist(conn, worker, job, owner, ph
     left_over = factories.make_job(conn, user=owner, image=photo)
     assert step(worker, later=60) == 0
     assert (status_of(conn, left_over), charges(practice)) == ("pending", 0)
+
+
+def test_proven_absent_for_who_lost_the_whitelist_is_cancelled(
+    conn, worker, owner, photo, job, practice
+):
+    spoil(practice, "server_error")
+    step(worker)
+    witness = factories.make_job(conn, user=owner, image=photo)
+    drive(worker, is_in(conn, witness, "completed"), later=60)
+    user_service.set_whitelisted(conn, email=owner.email, is_whitelisted=False)
+    assert status_of(conn, job) == "unknown"
+    job_service.look_again(conn, job_id=job.id, user_id=owner.id)
+    step(worker, later=1000)
+    found = jobs.find(conn, job_id=job.id)
+    assert (found.status, found.attention) == ("cancelled", None)
+    assert ledger_of(conn, job) == [("abandoned", None, None)]
 
 
 @pytest.mark.parametrize("definition", ["{}", '{"fal_endpoint": "fal-ai/x", "formats": 7}'])
@@ -1022,10 +1082,10 @@ def test_sixteen_claimers_never_exceed_twenty_nor_three_each(
 # --- Pictures that come late ------------------------------------------------------------------
 
 
-def let_it_be_made(practice, request):
+def let_it_be_made(practice, request, *, fault=None):
     """What hung at fal goes on after all."""
     with practice.books._changed:
-        request.fault, request.state = None, "IN_QUEUE"
+        request.fault, request.state = fault, "IN_QUEUE"
         practice.books._changed.notify_all()
     drive_until_made(practice, request)
 
@@ -1078,6 +1138,14 @@ def test_a_late_picture_beside_a_newer_one_is_kept(
     assert further.original_filename == "coat_basic-v1_1_late.jpg"
     assert (looks(conn), step(worker, later=3600)) == (0, 0)
     assert charges(practice) == 2
+
+
+def test_a_withheld_late_picture_is_charged(conn, worker, job, late, practice):
+    let_it_be_made(practice, late, fault="nsfw")
+    drive(worker, lambda: looks(conn) == 0, later=500)
+    card = card_of(conn, job)
+    assert (card.status, card.charged, card.cost) == ("failed", "yes", Decimal("0.0350"))
+    assert ledger_of(conn, job) == [("settled", "error", "yes")]
 
 
 def test_a_look_ends_after_a_day(conn, worker, job, late):

@@ -194,8 +194,8 @@ def reopen(
     return SQL["reopen"].execute(conn, token=token, output_urls=list(output_urls), cost=cost)
 
 
-def settle_further(conn: Connection[Any], *, token: str, cost: Decimal | None) -> int:
-    return SQL["settle_further"].execute(conn, token=token, cost=cost)
+def settle_late(conn: Connection[Any], *, token: str, outcome: str, cost: Decimal | None) -> int:
+    return SQL["settle_late"].execute(conn, token=token, outcome=outcome, cost=cost)
 
 
 def lock_limits(conn: Connection[Any]) -> int:

@@ -10,8 +10,10 @@ from i2i.queries import breaker, images
 
 def trip(conn: Connection[Any], *, error: FalAccount) -> bool:
     """Stop sending; False when it was stopped already."""
-    detail = error.detail.lower()
-    locked = error.http_status == 402 or "lock" in detail or "balance" in detail
+    # fal's words for it are "User is locked. Reason: …"; any other 403 is about the key's rights.
+    locked = error.http_status == 402 or (
+        error.http_status == 403 and "user is locked" in error.detail.lower()
+    )
     return bool(breaker.trip(conn, reason="balance" if locked else "key"))
 
 

@@ -267,6 +267,9 @@ def recover_expired(conn: Connection[Any], *, now: datetime | None = None) -> in
 
 
 def _count_crash(conn: Connection[Any], *, job_id: UUID, fence: int, crashes: int) -> None:
+    """Wait again, or after the third crash in a row fail; a wish to cancel comes before both."""
+    if jobs.cancel_sending(conn, job_id=job_id, fence=fence):
+        return
     if crashes + 1 >= MOST_CRASHES:
         poison = of_code("poison")
         jobs.fail(
@@ -450,7 +453,7 @@ def add_further(
         images.add_further_output(
             conn, image_id=result["image_id"], job_id=job_id, submission_id=task.id
         )
-        submissions.settle_further(conn, token=task.token, cost=cost)
+        submissions.settle_late(conn, token=task.token, outcome="picture", cost=cost)
 
 
 # --- what users and operators do

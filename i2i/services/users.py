@@ -9,7 +9,7 @@ from psycopg.errors import CheckViolation, UniqueViolation
 
 from i2i import passwords
 from i2i.config import Settings
-from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused
+from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused, plural
 from i2i.models import Role, User
 from i2i.queries import jobs, sessions, users
 
@@ -59,8 +59,9 @@ def set_whitelisted(conn: Connection[Any], *, email: str, is_whitelisted: bool) 
         users.set_whitelisted(conn, user_id=user.id, is_whitelisted=is_whitelisted)
         if not is_whitelisted:
             sessions.delete_of_user(conn, user_id=user.id)
-            jobs.cancel_waiting(conn, user_id=user.id)
+            # What is being sent comes first: it may just be given back, and waits from then on.
             jobs.ask_cancel_sending(conn, user_id=user.id)
+            jobs.cancel_waiting(conn, user_id=user.id)
     return user
 
 
@@ -114,8 +115,9 @@ def delete(conn: Connection[Any], *, email: str) -> User:
     with conn.transaction():
         if count := jobs.count_at_fal(conn, user_id=user.id).count:
             raise Refused(
-                f"{count} pictures of {user.email} are being made and may be charged. "
-                f"Run: flask users unwhitelist {user.email}; delete when they are finished."
+                f"{user.email} still has {plural(count, 'picture')} in the making, "
+                "which may be charged. "
+                f"Run: flask users unwhitelist {user.email}; delete when all is finished."
             )
         users.delete(conn, user_id=user.id)
     return user

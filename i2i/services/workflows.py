@@ -13,7 +13,7 @@ from psycopg.errors import ForeignKeyViolation
 
 from i2i import forms
 from i2i.config import ROOT
-from i2i.errors import NotFound, Refused
+from i2i.errors import NotFound, Refused, plural
 from i2i.forms import Definition
 from i2i.models import Workflow
 from i2i.queries import jobs, workflows
@@ -155,6 +155,6 @@ def delete(conn: Connection[Any], *, workflow_id: str) -> None:
     except ForeignKeyViolation as error:
         count = jobs.count_of_workflow(conn, workflow_name=workflow_id).count
         raise Refused(
-            f"{workflow_id} was used for {count} pictures, and they name it. "
+            f"{workflow_id} was used for {plural(count, 'picture')}, which name it. "
             f"Switch it off instead: flask workflows disable {workflow_id}"
         ) from error

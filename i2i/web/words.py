@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from flask import Flask, g, has_app_context
 
+from i2i import errors
 from i2i.web.state import State
 
 CONTINENTS = {
@@ -15,6 +16,8 @@ CONTINENTS = {
     "Pacific",
 }
 """The tz database has other names too, which only repeat these."""
+
+plural = errors.plural
 
 
 def money(amount: Decimal | None) -> str:
@@ -102,11 +105,6 @@ def ordinal(number: int) -> str:
         "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     )
     return f"{number}{ending}"
-
-
-def plural(number: int, noun: str) -> str:
-    """As in "1 photo", "3 photos"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def browser(user_agent: str) -> str:

@@ -165,7 +165,7 @@ def test_delete_is_refused_while_jobs_name_it(flask, db_conn):
     make_workflow(db_conn, id="unused")
     result = flask("workflows", "delete", name, "--yes")
     assert result.exit_code == 1
-    assert "1 pictures" in result.stderr
+    assert "was used for 1 picture," in result.stderr
     assert result.stderr.count("\n") == 1
     assert flask("workflows", "delete", "unused").exit_code == 1
     assert flask("workflows", "delete", "unused", "--yes").stdout == "Deleted unused.\n"

@@ -16,8 +16,12 @@ from i2i.services import jobs as job_service
     [
         (FalAccount("no", http_status=402), "balance"),
         (FalAccount("User is locked. Reason: Exhausted balance.", http_status=403), "balance"),
+        (FalAccount("HTTP 403: User is locked. Reason: TOP_UP", http_status=403), "balance"),
         (FalAccount("Invalid key", http_status=401), "key"),
         (FalAccount("Forbidden", http_status=403), "key"),
+        (FalAccount("This endpoint is blocked for your team", http_status=403), "key"),
+        (FalAccount("Clock skew in the request", http_status=403), "key"),
+        (FalAccount("The key may not read the balance", http_status=403), "key"),
     ],
 )
 def test_it_opens_once_and_says_why(conn, error, reason):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import factories
 import pytest
 
-from i2i.errors import FalGone, FalRejected, NotFound, Refused
+from i2i.errors import FalGone, FalNotSent, FalRejected, NotFound, Refused
 from i2i.queries import images, jobs, submissions
 from i2i.services import jobs as service
 
@@ -197,6 +197,22 @@ def test_what_fal_gave_an_id_for_is_never_proven_absent(conn, owner, job_in):
     service.prove_absent(conn, task=task)
     (submission,) = submissions.list_of_job(conn, job_id=job.id)
     assert (status_of(conn, job), submission.state) == ("unknown", "unknown")
+
+
+def test_what_ends_cancelled_asks_for_no_attention(conn, owner, job_in):
+    job = job_in("submitting")
+    (submission,) = submissions.list_of_job(conn, job_id=job.id)
+    service.cancel(conn, job_id=job.id, user_id=owner.id)
+    service.give_back(
+        conn,
+        task=SimpleNamespace(id=job.id),
+        token=submission.token,
+        error=FalNotSent("no disk"),
+        delay_seconds=60,
+        attention="This photo cannot be read just now.",
+    )
+    ended = jobs.find(conn, job_id=job.id)
+    assert (ended.status, ended.attention) == ("cancelled", None)
 
 
 def test_a_fourth_try_is_as_good_as_the_second(conn, settings, owner, job_in):
