@@ -206,7 +206,7 @@ class BatchVersion:
     """What the live page compares: `revision` grows with every change of any job of the batch."""
 
     revision: int
-    changed_at: datetime | None
+    read_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +286,21 @@ class UsualSeconds:
 
     workflow_name: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a waiting picture stands among everybody's, from 1.
+
+    `turn`: its round, where each round gives every user one; `in_flight` counts everybody's;
+    `paused`: the breaker is open.
+    """
+
+    id: UUID
+    place: int
+    turn: int
+    in_flight: int
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

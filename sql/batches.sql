@@ -31,7 +31,7 @@ WHERE batch.client_key = %(client_key)s AND batch.user_id = %(user_id)s;
 
 -- name: find_version :one
 -- The revisions only grow, so their sum moves with every commit, in whatever order they come.
-SELECT coalesce(sum(revision), 0)::bigint AS revision, max(updated_at) AS changed_at
+SELECT coalesce(sum(revision), 0)::bigint AS revision, clock_timestamp() AS read_at
 FROM processing_jobs
 WHERE batch_id = %(batch_id)s;
 

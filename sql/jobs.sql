@@ -115,6 +115,33 @@ CROSS JOIN LATERAL (
 GROUP BY workflow.id
 ORDER BY workflow.id;
 
+-- name: list_places :many
+-- The place in line of a user's waiting pictures, among those of everybody, in the order in which
+-- claim_send takes them: the n-th picture of whoever has m in flight comes in turn m + n.
+WITH busy AS (
+    SELECT user_id, count(*) AS in_flight
+    FROM processing_jobs
+    WHERE status IN ('submitting', 'processing')
+    GROUP BY user_id
+),
+waiting AS (
+    SELECT job.id, job.user_id, job.created_at,
+           coalesce(busy.in_flight, 0)
+               + row_number() OVER (PARTITION BY job.user_id ORDER BY job.created_at, job.position) AS turn
+    FROM processing_jobs AS job
+    LEFT JOIN busy ON busy.user_id = job.user_id
+    WHERE job.status = 'pending'
+),
+line AS (
+    SELECT id, user_id, turn, row_number() OVER (ORDER BY turn, created_at, id) AS place
+    FROM waiting
+)
+SELECT id, place, turn, (SELECT coalesce(sum(in_flight), 0)::bigint FROM busy) AS in_flight,
+       EXISTS (SELECT FROM breaker WHERE opened_at IS NOT NULL) AS paused
+FROM line
+WHERE user_id = %(user_id)s
+ORDER BY place;
+
 -- name: next_due :one
 -- What is due already and was not claimed waits for a free thread or place, not for time.
 SELECT extract(epoch FROM min(due) - now())::float8 AS seconds

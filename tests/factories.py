@@ -206,7 +206,7 @@ def make_job(conn, *, user, status="pending", image=None, workflow=None, created
     if status == "cancelled":
         jobs.cancel_waiting(conn, user_id=user.id, job_id=job.id)
     elif status not in {"held", "pending"}:
-        _move(conn, job, user=user, status=status)
+        move(conn, job, user=user, status=status)
     return jobs.find(conn, job_id=job.id)
 
 
@@ -220,8 +220,8 @@ def claim(conn, job):
     ).fetchone()[0]
 
 
-def _move(conn, job, *, user, status):
-    """From pending on: submitting, unknown, failed, processing, storing or completed."""
+def move(conn, job, *, user, status):
+    """Bring a pending job on, as a worker would: submitting, unknown, failed, processing, storing or completed."""
     fence = claim(conn, job)
     token = make_submission(conn, job=job, user=user, state="intent")
     if status == "submitting":

@@ -16,6 +16,7 @@ from i2i.models import (
     JobCard,
     JobEvent,
     NextDue,
+    Place,
     SendTask,
     StatusCount,
     UsualSeconds,
@@ -132,6 +133,10 @@ def count_of_workflow(conn: Connection[Any], *, workflow_name: str) -> Count:
 
 def list_usual_seconds(conn: Connection[Any]) -> list[UsualSeconds]:
     return SQL["list_usual_seconds"].many(conn, UsualSeconds)
+
+
+def list_places(conn: Connection[Any], *, user_id: UUID) -> list[Place]:
+    return SQL["list_places"].many(conn, Place, user_id=user_id)
 
 
 def next_due(conn: Connection[Any]) -> NextDue:

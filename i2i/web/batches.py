@@ -1,6 +1,7 @@
 """Batches: choose settings, make pictures, watch them."""
 
 import secrets
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -274,7 +275,8 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     if wants_json():
         return jsonify(_as_json(batch))
     size = request.args.get("size", "")
-    page = _page(batch, since=None)
+    outlook = cards.outlook(connection(), settings(), user_id=batch.user_id)
+    page = _page(batch, outlook=outlook, version=_version(batch, outlook=outlook))
     if size not in {"s", "m", "l"}:
         size = "s" if len(page["cards"]) > 30 else "m"
     sizes = [
@@ -287,48 +289,73 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
 def live(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """The cards that changed since a version, with counts and title; 304 when nothing did."""
     batch = service.get(connection(), batch_id=id, user_id=current_user().id)
-    version = _version(batch)
+    outlook = cards.outlook(connection(), settings(), user_id=batch.user_id)
+    version = _version(batch, outlook=outlook)
     response = Response(headers={"Cache-Control": "private, no-cache"})
-    response.set_etag(version)
-    if request.if_none_match.contains_weak(version):  # proxies that compress weaken it
+    response.set_etag(version.etag)
+    if request.if_none_match.contains_weak(version.etag):  # proxies that compress weaken it
         response.status_code = 304
         return response
-    page = _page(batch, since=_moment(request.args.get("since", "")))
+    page = _page(batch, outlook=outlook, version=version, since=_since())
     response.set_data(render_template("batches/_cards.html", **page))
     return response
 
 
-def _version(batch: Batch) -> str:
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a page shows: a number for all changes of its jobs, a name for its line, and when."""
+
+    revision: int
+    line: str
+    read_at: datetime | None
+
+    @property
+    def etag(self) -> str:
+        """Equal for pages that show the same."""
+        return f"{self.revision}-{self.line}"
+
+    def __str__(self) -> str:
+        """As the page gives it back in `since`."""
+        read_at = self.read_at.timestamp() if self.read_at else 0
+        return f"{self.etag}-{round(read_at * 1_000_000)}"
+
+
+def _version(batch: Batch, *, outlook: cards.Outlook) -> Version:
     row = queries.find_version(connection(), batch_id=batch.id)
-    changed = row.changed_at.timestamp() if row.changed_at else 0
-    return f"{row.revision}-{round(changed * 1_000_000)}"
+    line = [(each.place, each.in_flight, each.paused) for each in outlook.places.values()]
+    return Version(row.revision, f"{zlib.crc32(repr(line).encode()):x}", row.read_at)
 
 
-def _moment(version: str) -> datetime | None:
-    """The time of the last change that a page with this version has seen; None: all is new."""
-    digits = version.partition("-")[2]
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 18):
+def _since() -> Version | None:
+    """The version that the page asking has; None when it says none that can be read."""
+    revision, _, rest = request.args.get("since", "").partition("-")
+    line, _, moment = rest.partition("-")
+    if not all(each.isascii() and each.isdigit() and len(each) < 18 for each in (revision, moment)):
         return None
-    return datetime.fromtimestamp(int(digits) / 1_000_000, tz=UTC)
+    return Version(int(revision), line, datetime.fromtimestamp(int(moment) / 1_000_000, tz=UTC))
 
 
-def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
-    """What the page and its live fragment show.
+def _page(
+    batch: Batch, *, outlook: cards.Outlook, version: Version, since: Version | None = None
+) -> dict[str, Any]:
+    """What the page and its live fragment show; `since` is what is on screen.
 
-    The version is read first: what changes meanwhile then comes once more rather than never.
+    The version was read before the rows: what changes meanwhile comes once more rather than never.
     """
-    conn, user = connection(), current_user()
-    version = _version(batch)
-    rows = jobs.list_cards(conn, batch_id=batch.id, user_id=user.id)
-    usual = cards.usual_seconds(conn)
+    conn = connection()
+    rows = jobs.list_cards(conn, batch_id=batch.id, user_id=batch.user_id)
     spending = submissions.spending_of_batch(conn, batch_id=batch.id)
     definition = definition_of(batch.definition)
     settings_rows = forms.describe(definition.parameter_schema, batch.parameters)
-    shown = cards.build(rows, usual=usual, places=cards.places_in_batch(rows))
-    if since is not None:
-        seen = since - timedelta(seconds=5)  # transactions commit in another order than clocks say
-        changed = {row.id for row in rows if row.updated_at > seen or row.status in cards.MOVING}
-        shown = [card for card in shown if card.id in changed]
+    shown = cards.build(rows, outlook=outlook)
+    moved: list[cards.Card] = []
+    if since is not None and since.read_at is not None:
+        seen = since.read_at - timedelta(seconds=5)  # transactions commit in any order
+        changed = {row.id for row in rows if row.updated_at > seen}
+        if since.line != version.line:
+            moved = [each for each in shown if each.id in outlook.places and each.id not in changed]
+        shown = [each for each in shown if each.id in changed]
+    cells = cards.cells(rows, outlook=outlook)
     count = cards.counts(rows)
     busy = cards.batch_status(count) in {"working", "attention"}
     return {
@@ -338,13 +365,12 @@ def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
             "created_at": batch.created_at,
             "settings_words": ", ".join(_in_short(*row) for row in settings_rows[:4]),
             "status_sentence": cards.status_sentence(
-                rows,
-                usual=usual.get(batch.workflow_name, definition.usual_seconds),
-                charged=spending.charged,
-                at_once=settings().max_in_flight,
+                rows, outlook=outlook, charged=spending.charged
             ),
             "tab_title": f"({count[JobStatus.COMPLETED]}/{len(rows)}) Batch – i2i",
-            "cells": cards.cells(rows),
+            "cells": cells,
+            "segments": cards.segments(cells),
+            "pictures": len(rows),
             "charged": spending.charged,
             "estimate": batch.estimate,
             "busy": busy,
@@ -352,8 +378,10 @@ def _page(batch: Batch, *, since: datetime | None) -> dict[str, Any]:
         "settings": settings_rows,
         "actions": _actions(batch, rows=rows),
         "pilot": _pilot(batch, rows=rows),
-        "version": version,
+        "version": version.etag,
+        "since": str(version),
         "cards": shown,
+        "moved": moved,
     }
 
 
@@ -426,22 +454,22 @@ def _back(batch_id: UUID) -> ResponseReturnValue:
 def _as_json(batch: Batch) -> dict[str, Any]:
     conn = connection()
     rows = jobs.list_cards(conn, batch_id=batch.id, user_id=batch.user_id)
-    usual = cards.usual_seconds(conn)
+    outlook = cards.outlook(conn, settings(), user_id=batch.user_id)
     count = cards.counts(rows)
     return {
         "id": batch.id,
         "url": url_for("batches.show", id=batch.id),
         "status": cards.batch_status(count),
         "counts": dict(count),
-        "jobs": [job_as_json(row, usual=usual.get(row.workflow_name)) for row in rows],
+        "jobs": [job_as_json(row, outlook=outlook) for row in rows],
     }
 
 
-def job_as_json(row: JobCard, *, usual: float | None) -> dict[str, Any]:
+def job_as_json(row: JobCard, *, outlook: cards.Outlook) -> dict[str, Any]:
     """One job for scripts; the keys are SURFACE's, in `docs/reference.md`."""
     words = cards.explain(row)
     offered = cards.actions(row)
-    elapsed = (datetime.now(UTC) - row.started_at).total_seconds() if row.started_at else 0.0
+    place, left = outlook.places.get(row.id), outlook.seconds_left(row)
     return {
         "id": row.id,
         "url": url_for("jobs.show", id=row.id),
@@ -453,10 +481,8 @@ def job_as_json(row: JobCard, *, usual: float | None) -> dict[str, Any]:
         "error": words.sentence if words and row.status != JobStatus.COMPLETED else None,
         "next_step": offered[0][0] if offered else None,
         "charged": row.charged or "no",
-        "queue_position": row.queue_position,
-        "eta_seconds": max(0, round(usual - elapsed))
-        if usual and row.status == JobStatus.PROCESSING
-        else None,
+        "queue_position": place.place if place else row.queue_position,
+        "eta_seconds": None if left is None else round(left),
         "original_url": url_for("images.show", id=row.original_image_id),
         "result_url": row.result_image_id and url_for("images.show", id=row.result_image_id),
         "created_at": row.created_at.isoformat(),

@@ -3,6 +3,7 @@
 LOOK: the table of states in docs/architecture.md. The money words come from the ledger alone.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from uuid import UUID
 from flask import url_for
 from psycopg import Connection
 
+from i2i.config import Settings
 from i2i.explanations import of_code
-from i2i.models import ImageStatus, JobCard, JobStatus
+from i2i.models import ImageStatus, JobCard, JobStatus, Place
 from i2i.queries import jobs
 from i2i.web.words import clock, money, ordinal, plural, seconds
 
@@ -25,15 +27,33 @@ Action = tuple[str, str, str, dict[str, str]]
 HELD_AT = 0.95
 """Where the line of progress stops: nobody knows when the provider is done."""
 
+MOST_CELLS = 120
+"""Pictures that have a frame each in the strip; above it is drawn in proportional segments."""
+
+IN_BAR = 12
+"""Frames of the strip in the bar; of a larger batch it shows as many, evenly chosen."""
+
+STRIP_ORDER = (
+    *("approved", "done", "rejected", "failed", "unknown", "stalled", "saving", "stopping"),
+    *("making", "sending", "waiting", "paused", "held", "cancelled"),
+)
+
+LONGER = 1.2
+"""From how many medians on it takes longer than usual; live.js counts on with the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a job stands: the glyph's name, the tone of its colour, a word and a fact."""
+    """How a job stands: the glyph's name, the tone of its colour, a word and a fact.
+
+    `short` is the fact where there is no room for more.
+    """
 
     glyph: str
     tone: str
     word: str
     fact: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,7 @@ class Card:
     """One job as the templates show it; fields as batches/show.html lists them."""
 
     id: UUID
+    position: int
     url: str
     status: str
     attention: str | None
@@ -62,6 +83,7 @@ class Card:
     tone: str
     word: str
     fact: str
+    short: str
     progress: float | None
     elapsed: int | None
     usual: float | None
@@ -79,8 +101,46 @@ BUSY = {
     JobStatus.UNKNOWN,
 }
 
-MOVING = BUSY | {JobStatus.HELD}
-"""States of which the live page always sends the card again."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What can be said of the time to come.
+
+    `usual`: the median seconds of each workflow that has made pictures; `places`: those of the
+    user's waiting pictures; `at_once`: how many are made at a time, for all and for each user.
+    """
+
+    usual: Mapping[str, float]
+    places: Mapping[UUID, Place]
+    at_once: int
+    at_once_each: int | None
+
+    def seconds_left(self, row: JobCard) -> float | None:
+        """Until the picture is there; None while nobody can know."""
+        usual, place = self.usual.get(row.workflow_name), self.places.get(row.id)
+        if usual is None or row.cancel_requested_at:
+            return None
+        if row.status == JobStatus.PENDING and place is not None and not place.paused:
+            rounds = math.ceil((place.in_flight + place.place) / self.at_once)
+            if self.at_once_each:
+                rounds = max(rounds, math.ceil(place.turn / self.at_once_each))
+            return rounds * usual
+        if row.status in {JobStatus.SUBMITTING, JobStatus.PROCESSING}:
+            return max(0.0, usual - (_elapsed(row) or 0))
+        return None
+
+
+NOTHING_KNOWN = Outlook(usual={}, places={}, at_once=1, at_once_each=None)
+
+
+def outlook(conn: Connection[Any], settings: Settings, *, user_id: UUID) -> Outlook:
+    """How things stand just now, for this user."""
+    return Outlook(
+        usual=usual_seconds(conn),
+        places={place.id: place for place in jobs.list_places(conn, user_id=user_id)},
+        at_once=settings.max_in_flight,
+        at_once_each=settings.max_in_flight_per_user,
+    )
 
 
 def usual_seconds(conn: Connection[Any]) -> dict[str, float]:
@@ -88,32 +148,18 @@ def usual_seconds(conn: Connection[Any]) -> dict[str, float]:
     return {row.workflow_name: row.seconds for row in jobs.list_usual_seconds(conn)}
 
 
-def build(
-    rows: Sequence[JobCard], *, usual: Mapping[str, float], places: Mapping[UUID, int] | None = None
-) -> list[Card]:
-    """Cards for jobs in their order; `places` are those of the waiting ones, where known."""
-    return [
-        _card(
-            row,
-            usual=usual.get(row.workflow_name, row.usual_seconds),
-            place=(places or {}).get(row.id),
-        )
-        for row in rows
-    ]
+def build(rows: Sequence[JobCard], *, outlook: Outlook) -> list[Card]:
+    """Cards for jobs in their order."""
+    return [_card(row, outlook=outlook) for row in rows]
 
 
-def places_in_batch(rows: Sequence[JobCard]) -> dict[UUID, int]:
-    """The place of each waiting picture among those of its batch, from 1."""
-    waiting = [row.id for row in rows if row.status == JobStatus.PENDING]
-    return {job_id: place for place, job_id in enumerate(waiting, start=1)}
-
-
-def _card(row: JobCard, *, usual: float | None, place: int | None) -> Card:
-    elapsed = _elapsed(row)
-    state = describe_state(row, elapsed=elapsed, usual=usual, place=place)
+def _card(row: JobCard, *, outlook: Outlook) -> Card:
+    elapsed, usual = _elapsed(row), outlook.usual.get(row.workflow_name)
+    state = describe_state(row, outlook=outlook)
     has_picture = row.result_image_id is not None and bool(row.result_has_preview)
     return Card(
         id=row.id,
+        position=row.position,
         url=url_for("jobs.show", id=row.id),
         status=row.status,
         attention=row.attention,
@@ -127,6 +173,7 @@ def _card(row: JobCard, *, usual: float | None, place: int | None) -> Card:
         tone=state.tone,
         word=state.word,
         fact=state.fact,
+        short=state.short or state.fact,
         progress=min(HELD_AT, elapsed / usual) if usual and elapsed is not None else None,
         elapsed=elapsed,
         usual=round(usual, 1) if usual else None,
@@ -144,39 +191,28 @@ def _elapsed(row: JobCard) -> int | None:
     return max(0, round((datetime.now(UTC) - row.started_at).total_seconds()))
 
 
-def describe_state(
-    row: JobCard, *, elapsed: int | None, usual: float | None, place: int | None
-) -> State:
+def describe_state(row: JobCard, *, outlook: Outlook) -> State:
     """The state's glyph, word and fact."""
     match row.status:
         case JobStatus.HELD:
             return State("held", "quiet", "Held", "waits for you")
-        case JobStatus.PENDING if row.attention:
-            return State("paused", "quiet", "Paused", "not charged")
-        case JobStatus.PENDING if row.original_status == ImageStatus.PREPARING:
-            return State("waiting", "quiet", "Waiting", "photo is being prepared")
         case JobStatus.PENDING:
-            return State("waiting", "quiet", "Waiting", f"{ordinal(place)} here" if place else "")
+            return _waiting(row, outlook=outlook)
         case JobStatus.SUBMITTING | JobStatus.PROCESSING if row.cancel_requested_at:
             return State("stopping", "amber", "Stopping", "may still finish and be charged")
         case JobStatus.SUBMITTING:
             return State("sending", "accent", "Sending")
-        case JobStatus.PROCESSING if elapsed is None:
+        case JobStatus.PROCESSING if row.started_at is None:
             queued = f"{ordinal(row.queue_position + 1)} at fal" if row.queue_position else ""
             return State("sending", "accent", "Sent", queued)
         case JobStatus.PROCESSING:
-            return State("making", "accent", "Making", _making(elapsed or 0, usual))
+            return _making(_elapsed(row) or 0, outlook.usual.get(row.workflow_name))
         case JobStatus.STORING if row.attention:
             return State("stalled", "amber", "Saving", "waits, nothing lost")
         case JobStatus.STORING:
             return State("saving", "accent", "Saving")
-        case JobStatus.COMPLETED if row.result_image_id and not row.result_has_preview:
-            return State("done", "ink", "Done", "no preview")
-        case JobStatus.COMPLETED if row.further:
-            return State("done", "ink", "Done", f"{row.further + 1} pictures, one came late")
         case JobStatus.COMPLETED:
-            took = seconds((row.processing_time_ms or 0) / 1000)
-            return State("done", "ink", "Done", f"{took} · {money(row.cost)}" if row.cost else took)
+            return _done(row)
         case JobStatus.FAILED:
             return State("failed", "red", "Failed", charge(row).rstrip(".").lower())
         case JobStatus.CANCELLED:
@@ -185,12 +221,43 @@ def describe_state(
             return State("unknown", "amber", "Needs you", "perhaps charged")
 
 
-def _making(elapsed: int, usual: float | None) -> str:
+def _waiting(row: JobCard, *, outlook: Outlook) -> State:
+    place = outlook.places.get(row.id)
+    if place is not None and place.paused:
+        where = ordinal(place.place)
+        return State("paused", "quiet", "Paused", f"{where} in line", where)
+    if row.attention:
+        return State("paused", "quiet", "Paused", "not charged")
+    if row.original_status == ImageStatus.PREPARING:
+        return State("waiting", "quiet", "Waiting", "photo is being prepared", "preparing")
+    if place is None:
+        return State("waiting", "quiet", "Waiting")
+    where, left = ordinal(place.place), outlook.seconds_left(row)
+    if left is None:
+        return State("waiting", "quiet", "Waiting", f"{where} in line · no data yet", where)
+    when = seconds(left)
+    return State(
+        "waiting", "quiet", "Waiting", f"{where} in line · about {when}", f"{where} · {when}"
+    )
+
+
+def _making(elapsed: int, usual: float | None) -> State:
+    short = f"{elapsed} s"
     if usual is None:
-        return f"{elapsed} s"
-    if elapsed > usual * 1.2:
-        return f"{elapsed} s, longer than usual"
-    return f"{elapsed} s of about {round(usual)}"
+        return State("making", "accent", "Making", f"{short}, no data yet", short)
+    if elapsed > usual * LONGER:
+        return State("making", "accent", "Making", f"{short}, longer than usual", short)
+    return State("making", "accent", "Making", f"{short} of about {round(usual)}", short)
+
+
+def _done(row: JobCard) -> State:
+    if row.result_image_id and not row.result_has_preview:
+        return State("done", "ink", "Done", "no preview")
+    if row.further:
+        made = f"{row.further + 1} pictures"
+        return State("done", "ink", "Done", f"{made}, one came late", made)
+    took = seconds((row.processing_time_ms or 0) / 1000)
+    return State("done", "ink", "Done", f"{took} · {money(row.cost)}" if row.cost else took, took)
 
 
 def charge(row: JobCard) -> str:
@@ -254,16 +321,15 @@ def batch_status(count: Mapping[str, int]) -> str:
     return "waiting" if count.get(JobStatus.HELD) else "done"
 
 
-def status_sentence(
-    rows: Sequence[JobCard], *, usual: float | None, charged: Decimal, at_once: int
-) -> str:
+def status_sentence(rows: Sequence[JobCard], *, outlook: Outlook, charged: Decimal) -> str:
     """As in "5 of 12 done, 1 failed, 1 needs you. About 2 min left.", or how it ended."""
     count = counts(rows)
     done, total = count[JobStatus.COMPLETED], len(rows)
     if done == total and rows:
         last = max(row.completed_at or row.created_at for row in rows)
         took = seconds((last - rows[0].created_at).total_seconds())
-        return f"All {total} done in {took}. {money(charged)} charged."
+        which = f"All {total} done" if total > 1 else "Done"
+        return f"{which} in {took}. {money(charged)} charged."
     parts = [f"{done} of {total} done"]
     if failed := count[JobStatus.FAILED]:
         parts.append(f"{failed} failed")
@@ -273,29 +339,56 @@ def status_sentence(
         parts.append(f"{cancelled} cancelled")
     if held := count[JobStatus.HELD]:
         parts.append(f"{held} held")
-    sentence = ", ".join(parts) + "."
-    moving = sum(count[status] for status in BUSY - {JobStatus.UNKNOWN})
-    if moving and usual:
-        sentence += f" About {seconds(-(-moving // at_once) * usual)} left."
-    return sentence
+    return " ".join([", ".join(parts) + ".", *_prospects(rows, outlook=outlook)])
+
+
+def _prospects(rows: Sequence[JobCard], *, outlook: Outlook) -> list[str]:
+    """What becomes of the rest, in a sentence; none where nothing moves or nobody knows."""
+    places = [outlook.places[row.id] for row in rows if row.id in outlook.places]
+    if paused := sum(place.paused for place in places):
+        verbs = (
+            "is paused and starts by itself"
+            if paused == 1
+            else "are paused and start by themselves"
+        )
+        return [f"{paused} {verbs}."]
+    left = max((outlook.seconds_left(row) or 0 for row in rows), default=0)
+    return [f"About {seconds(left)} left."] if left else []
 
 
 def running(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> dict[str, object]:
     """The small strip of the bar: the batch at work, its frames and "5 of 12"."""
     rows = jobs.list_cards(conn, batch_id=batch_id, user_id=user_id)
     done = counts(rows)[JobStatus.COMPLETED]
+    shown = cells(rows, outlook=NOTHING_KNOWN)
     return {
         "url": url_for("batches.show", id=batch_id),
-        "cells": cells(rows),
+        "cells": [shown[index * len(shown) // IN_BAR] for index in range(IN_BAR)]
+        if len(shown) > IN_BAR
+        else shown,
         "words": f"{done} of {len(rows)}",
     }
 
 
-def cells(rows: Sequence[JobCard]) -> list[str]:
+def cells(rows: Sequence[JobCard], *, outlook: Outlook) -> list[str]:
     """One glyph name a job, for the strip."""
-    return [
-        describe_state(row, elapsed=_elapsed(row), usual=None, place=None).glyph for row in rows
-    ]
+    return [describe_state(row, outlook=outlook).glyph for row in rows]
+
+
+def segments(shown: Sequence[str]) -> list[tuple[str, float, float]]:
+    """The strip of a batch too large for a frame each: glyph, start and width in per cent.
+
+    Empty for batches that have room.
+    """
+    if len(shown) <= MOST_CELLS:
+        return []
+    found, start = [], 0.0
+    order = {glyph: place for place, glyph in enumerate(STRIP_ORDER)}
+    for glyph, number in sorted(Counter(shown).items(), key=lambda each: order[each[0]]):
+        width = number / len(shown) * 100
+        found.append((glyph, round(start, 2), round(width, 2)))
+        start += width
+    return found
 
 
 def headline(rows: Sequence[JobCard], *, workflow: str) -> str:

@@ -80,9 +80,9 @@ def history() -> ResponseReturnValue:
         if (text := request.args.get(name))
     }
     older = cursor and url_for("jobs.history", **filters, after=cursor)
-    usual = cards.usual_seconds(conn)
+    outlook = cards.outlook(conn, settings(), user_id=user.id)
     if wants_json():
-        found = [job_as_json(row, usual=usual.get(row.workflow_name)) for row in shown]
+        found = [job_as_json(row, outlook=outlook) for row in shown]
         return jsonify(jobs=found, next=older)
     total = queries.count_history(conn, user_id=user.id).count
     matching = queries.count_history(conn, user_id=user.id, **wanted).count
@@ -91,7 +91,7 @@ def history() -> ResponseReturnValue:
     size = size if size in {"s", "m", "l"} else "m"
     return render_template(
         "jobs/history.html",
-        cards=cards.build(shown, usual=usual),
+        cards=cards.build(shown, outlook=outlook),
         tabs=[
             (label, url_for("jobs.history", **(filters | {"status": key})), key == tab)
             for key, (label, _) in TABS.items()
@@ -133,14 +133,14 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     """Before and after, settings, what happened and what it cost."""
     conn, user = connection(), current_user()
     row = service.get_card(conn, job_id=id, user_id=user.id)
-    usual = cards.usual_seconds(conn)
+    outlook = cards.outlook(conn, settings(), user_id=user.id)
     if wants_json():
-        return jsonify(job_as_json(row, usual=usual.get(row.workflow_name)))
+        return jsonify(job_as_json(row, outlook=outlook))
     batch = batch_service.get(conn, batch_id=row.batch_id, user_id=user.id)
     siblings = [each.id for each in queries.list_cards(conn, batch_id=batch.id, user_id=user.id)]
     place = siblings.index(row.id)
     ledger = submissions.list_of_job(conn, job_id=row.id)
-    card = cards.build([row], usual=usual)[0]
+    card = cards.build([row], outlook=outlook)[0]
     schema = definition_of(batch.definition).parameter_schema
     original = images.find(conn, image_id=row.original_image_id, user_id=user.id)
     result = row.result_image_id and images.find(
@@ -326,6 +326,8 @@ def _ask(row: JobCard, *, action: str, fields: dict[str, str]) -> ResponseReturn
 
 def _back(row: JobCard) -> ResponseReturnValue:
     if wants_json():
-        row = service.get_card(connection(), job_id=row.id, user_id=current_user().id)
-        return jsonify(job_as_json(row, usual=None))
+        conn, user_id = connection(), current_user().id
+        row = service.get_card(conn, job_id=row.id, user_id=user_id)
+        outlook = cards.outlook(conn, settings(), user_id=user_id)
+        return jsonify(job_as_json(row, outlook=outlook))
     return redirect(url_for("batches.show", id=row.batch_id), code=303)

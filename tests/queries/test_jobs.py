@@ -179,3 +179,24 @@ def test_the_next_due_is_the_soonest_of_all(conn, owner):
         [processing.id],
     )
     assert jobs.next_due(conn).seconds == 7
+
+
+def test_places_are_the_order_of_sending(conn, owner, other, admin):
+    """Whoever is told to be third is third, with others in line and in flight."""
+    factories.make_job(conn, user=owner, status="processing", created_at=at(0))
+    for user, minutes in [(owner, 1), (other, 2), (admin, 3)]:
+        photos = [factories.make_image(conn, user=user) for _ in range(3)]
+        factories.make_batch(conn, user=user, photos=photos, created_at=at(minutes))
+    factories.make_job(conn, user=owner, status="held")
+    told = {
+        place.id: place
+        for user in (owner, other, admin)
+        for place in jobs.list_places(conn, user_id=user.id)
+    }
+    assert {place.in_flight for place in told.values()} == {1}
+    assert {place.paused for place in told.values()} == {False}
+    sent = []
+    while task := jobs.claim_send(conn, lease_seconds=45, max_in_flight=99, max_per_user=None):
+        sent.append(task.id)
+    assert [told[job_id].place for job_id in sent] == list(range(1, 10))
+    assert jobs.list_places(conn, user_id=owner.id) == []

@@ -1,6 +1,7 @@
 """Choosing settings, making pictures of several photos, and watching them."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import factories
@@ -8,6 +9,7 @@ import pages
 import pytest
 
 from i2i.queries import images as image_queries
+from i2i.queries import jobs as job_queries
 from i2i.services import workflows as workflow_service
 
 EVIL = '"><img src=x onerror=alert(1)>.jpg'
@@ -393,6 +395,20 @@ def test_retrying_what_failed(as_owner, conn, owner):
 # --- Watching ---------------------------------------------------------------------------------
 
 
+def settle(conn):
+    """As if all had been a minute ago: the fragment looks five seconds back."""
+    conn.execute("ALTER TABLE processing_jobs DISABLE TRIGGER USER")
+    conn.execute("UPDATE processing_jobs SET updated_at = updated_at - interval '1 minute'")
+    conn.execute("ALTER TABLE processing_jobs ENABLE TRIGGER USER")
+
+
+def ask(browser, page):
+    """What the script of this page asks next."""
+    sheet = page.one(id="cards")
+    url = f"{sheet['data-live']}?since={sheet['data-since']}"
+    return live(browser, url, If_None_Match=f'"{sheet["data-version"]}"')
+
+
 def live(browser, url, **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return browser.get(url, headers=named)
@@ -420,16 +436,9 @@ def test_only_what_changed_comes(as_owner, conn, owner):
         [batch.id],
     )
     page = pages.check(as_owner.get(f"/batches/{batch.id}"))
-    version = page.one(id="cards")["data-version"]
-    conn.execute(  # as if that had been a minute ago: the fragment looks five seconds back
-        "ALTER TABLE processing_jobs DISABLE TRIGGER USER"
-    )
-    conn.execute("UPDATE processing_jobs SET updated_at = updated_at - interval '1 minute'")
-    conn.execute("ALTER TABLE processing_jobs ENABLE TRIGGER USER")
+    settle(conn)
     as_owner.post(f"/jobs/{jobs[2].id}/retry")
-    answer = live(
-        as_owner, f"/batches/{batch.id}/live?since={version}", If_None_Match=f'"{version}"'
-    )
+    answer = ask(as_owner, page)
     assert answer.status_code == 200
     fragment = pages.check(answer, whole=False)
     assert [each["id"] for each in fragment.all("article")] == [f"job-{jobs[2].id}"]
@@ -440,6 +449,41 @@ def test_only_what_changed_comes(as_owner, conn, owner):
     for name in ("batch-actions", "strip", "charged", "pilot"):
         assert page.one(id=name)
         assert fragment.one(id=name)
+
+
+def test_one_more_of_two_hundred_is_a_small_answer(as_owner, conn, owner):
+    photos = [
+        factories.make_image(conn, user=owner, name=f"NF26-{number}_wrap-dress-green.jpg")
+        for number in range(100, 300)
+    ]
+    batch = factories.make_batch(conn, user=owner, photos=photos)
+    jobs = factories.jobs_of(conn, batch)
+    for job in jobs[:10]:
+        factories.move(conn, job, user=owner, status="processing")
+    settle(conn)
+    page = pages.check(as_owner.get(f"/batches/{batch.id}"))
+    assert ask(as_owner, page).status_code == 304
+    factories.move(conn, jobs[10], user=owner, status="processing")
+    answer = ask(as_owner, page)
+    assert len(answer.data) <= 30_000
+    fragment = pages.check(answer, whole=False)
+    assert [each["id"] for each in fragment.all("article")] == [f"job-{jobs[10].id}"]
+    moved = list(fragment.one("ol", id="line").all("li"))
+    assert [int(each["value"]) for each in moved] == list(range(12, 201))
+    assert moved[0].text.startswith("1st in line")
+    assert len(list(fragment.one("svg", id="strip").all("rect"))) <= 6
+
+
+def test_the_line_moves_without_a_change_of_ones_own(as_owner, conn, owner, other):
+    theirs = factories.make_job(conn, user=other, created_at=datetime.now(UTC) - timedelta(days=1))
+    job = factories.make_job(conn, user=owner)
+    settle(conn)
+    page = pages.check(as_owner.get(f"/batches/{job.batch_id}"))
+    assert "2nd in line · no data yet" in page.one("article").text
+    job_queries.cancel_waiting(conn, user_id=other.id, job_id=theirs.id)
+    fragment = pages.check(ask(as_owner, page), whole=False)
+    assert list(fragment.all("article")) == []
+    assert fragment.one("li", value="1").text == "1st in line · no data yet"
 
 
 @pytest.mark.parametrize("since", ["", "x", "1", "1-", "1-x", "-5", "1-" + "9" * 40, "%00", "1-٣"])

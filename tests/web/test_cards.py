@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from i2i import explanations
-from i2i.models import JobCard, JobStatus
+from i2i.models import JobCard, JobStatus, Place
 from i2i.web import cards
 
 MOMENT = datetime(2025, 3, 1, 14, 5, tzinfo=UTC)
@@ -39,6 +39,21 @@ def row(status="pending", **changes):
     return replace(ROW, id=uuid4(), status=status, **changes)
 
 
+def begun(seconds):
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def look(*rows, usual=None, at_once=10, each=None, first=1, in_flight=0, paused=False):
+    """The outlook on these rows: those that wait stand in line one behind the other."""
+    waiting = [row for row in rows if row.status == "pending"]
+    places = {
+        row.id: Place(id=row.id, place=place, turn=place, in_flight=in_flight, paused=paused)
+        for place, row in enumerate(waiting, start=first)
+    }
+    known = {"basic-v1": usual} if usual else {}
+    return cards.Outlook(usual=known, places=places, at_once=at_once, at_once_each=each)
+
+
 @pytest.fixture(autouse=True)
 def _inside_a_request(pages_app):
     with pages_app.test_request_context():
@@ -49,26 +64,31 @@ def _inside_a_request(pages_app):
     ("status", "changes", "about", "expected"),
     [
         ("held", {}, {}, ("held", "quiet", "Held", "waits for you")),
-        ("pending", {}, {"place": 3}, ("waiting", "quiet", "Waiting", "3rd here")),
-        ("pending", {}, {}, ("waiting", "quiet", "Waiting", "")),
+        ("pending", {}, {"first": 3}, ("waiting", "quiet", "Waiting", "3rd in line · no data yet")),
+        (
+            "pending",
+            {},
+            {"first": 3, "usual": 40.0, "at_once": 1, "in_flight": 1},
+            ("waiting", "quiet", "Waiting", "3rd in line · about 3 min"),
+        ),
+        ("pending", {}, {"first": 3, "paused": True, "usual": 40.0}, ("paused", "quiet", "Paused", "3rd in line")),
         (
             "pending",
             {"original_status": "preparing"},
-            {"place": 1},
+            {},
             ("waiting", "quiet", "Waiting", "photo is being prepared"),
         ),
-        ("pending", {"attention": "x"}, {"place": 1}, ("paused", "quiet", "Paused", None)),
+        ("pending", {"attention": "x"}, {}, ("paused", "quiet", "Paused", "not charged")),
         ("submitting", {}, {}, ("sending", "accent", "Sending", "")),
         ("processing", {"queue_position": 2}, {}, ("sending", "accent", "Sent", "3rd at fal")),
         ("processing", {"queue_position": 0}, {}, ("sending", "accent", "Sent", None)),
-        ("processing", {}, {"elapsed": 31, "usual": 40}, ("making", "accent", "Making", "31 s of about 40")),
-        ("processing", {}, {"elapsed": 52, "usual": 40}, ("making", "accent", "Making", "52 s, longer than usual")),
-        ("processing", {}, {"elapsed": 31}, ("making", "accent", "Making", "31 s")),
-        ("processing", {}, {"elapsed": 0}, ("making", "accent", "Making", "0 s")),
+        ("processing", {"started_at": 31}, {"usual": 40.0}, ("making", "accent", "Making", "31 s of about 40")),
+        ("processing", {"started_at": 52}, {"usual": 40.0}, ("making", "accent", "Making", "52 s, longer than usual")),
+        ("processing", {"started_at": 31}, {}, ("making", "accent", "Making", "31 s, no data yet")),
         (
             "processing",
-            {"cancel_requested_at": MOMENT},
-            {"elapsed": 5},
+            {"cancel_requested_at": MOMENT, "started_at": 5},
+            {},
             ("stopping", "amber", "Stopping", "may still finish and be charged"),
         ),
         ("submitting", {"cancel_requested_at": MOMENT}, {}, ("stopping", "amber", "Stopping", None)),
@@ -95,10 +115,13 @@ def _inside_a_request(pages_app):
     ],
 )  # fmt: skip
 def test_how_a_job_stands(status, changes, about, expected):
-    about = {"elapsed": None, "usual": None, "place": None} | about
-    state = cards.describe_state(row(status, **changes), **about)
+    if "started_at" in changes:
+        changes = changes | {"started_at": begun(changes["started_at"])}
+    job = row(status, **changes)
+    state = cards.describe_state(job, outlook=look(job, **about))
     assert (state.glyph, state.tone, state.word) == expected[:3]
     assert expected[3] in {None, state.fact}
+    assert len(state.short) <= len(state.fact)
 
 
 @pytest.mark.parametrize(
@@ -146,27 +169,47 @@ def test_a_lost_answer_says_when_it_was_sent():
 
 
 def test_progress_stops_before_the_end():
-    begun = row("processing", started_at=datetime.now(UTC) - timedelta(hours=1))
-    (card,) = cards.build([begun], usual={"basic-v1": 40.0})
+    job = row("processing", started_at=begun(3600))
+    (card,) = cards.build([job], outlook=look(job, usual=40.0))
     assert card.progress == cards.HELD_AT
     assert card.elapsed in range(3600, 3700)
-    assert cards.build([begun], usual={})[0].progress is None
+    assert cards.build([job], outlook=look(job))[0].progress is None
 
 
-def test_places_in_line_count_only_those_who_wait():
-    rows = [row("processing"), row(), row("held"), row()]
-    rows = [replace(each, id=uuid4()) for each in rows]
-    built = cards.build(rows, usual={}, places=cards.places_in_batch(rows))
-    assert (built[1].fact, built[3].fact) == ("1st here", "2nd here")
-    assert [card.fact for card in cards.build(rows, usual={})][1] == ""
+@pytest.mark.parametrize(
+    ("place", "about", "seconds"),
+    [
+        (1, {}, 40),
+        (10, {}, 40),
+        (11, {}, 80),
+        (1, {"in_flight": 10}, 80),
+        (3, {"each": 1}, 120),
+        (3, {"each": 2}, 80),
+        (3, {"paused": True}, None),
+    ],
+)
+def test_a_waiting_picture_comes_with_its_round(place, about, seconds):
+    job = row()
+    assert look(job, first=place, usual=40.0, **about).seconds_left(job) == seconds
+    assert look(job, first=place, **about).seconds_left(job) is None
+
+
+def test_what_is_left_of_a_running_one():
+    job = row("processing", started_at=begun(30))
+    assert look(usual=40.0).seconds_left(job) == pytest.approx(10, abs=2)
+    late = row("processing", started_at=begun(300))
+    assert look(usual=40.0).seconds_left(late) == 0
+    assert look(usual=40.0).seconds_left(row("submitting")) == 40
+    stopping = replace(job, cancel_requested_at=MOMENT)
+    assert look(usual=40.0).seconds_left(stopping) is None
 
 
 def test_each_job_is_shown_with_its_own_pictures():
-    (card,) = cards.build([row("completed", **DONE)], usual={})
+    (card,) = cards.build([row("completed", **DONE)], outlook=look())
     assert card.original_thumb_url == f"/images/{UUID(int=3)}?size=thumb"
     assert card.result_thumb_url == f"/images/{UUID(int=4)}?size=thumb"
     undecodable = row("completed", **DONE | {"result_has_preview": False})
-    assert cards.build([undecodable], usual={})[0].result_thumb_url is None
+    assert cards.build([undecodable], outlook=look())[0].result_thumb_url is None
 
 
 @pytest.mark.parametrize(
@@ -193,23 +236,51 @@ def test_how_a_batch_stands(statuses, expected):
         ("held held completed", "1 of 3 done, 2 held."),
         ("cancelled failed", "0 of 2 done, 1 failed, 1 cancelled."),
         ("pending " * 11, "0 of 11 done. About 80 s left."),
+        ("processing completed", "1 of 2 done. About 40 s left."),
     ],
 )
 def test_the_status_in_a_sentence(statuses, sentence):
     rows = [row(status) for status in statuses.split()]
-    shown = cards.status_sentence(rows, usual=40.0, charged=Decimal(0), at_once=10)
+    shown = cards.status_sentence(rows, outlook=look(*rows, usual=40.0), charged=Decimal(0))
     assert shown == sentence
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sentence"),
+    [
+        (1, "1 of 2 done. 1 is paused and starts by itself."),
+        (3, "1 of 4 done. 3 are paused and start by themselves."),
+    ],
+)
+def test_the_status_while_nothing_is_sent(waiting, sentence):
+    rows = [row("completed"), *(row() for _ in range(waiting))]
+    outlook = look(*rows, usual=40.0, paused=True)
+    assert cards.status_sentence(rows, outlook=outlook, charged=Decimal(0)) == sentence
 
 
 def test_how_a_batch_ended():
     rows = [row("completed", completed_at=MOMENT + timedelta(seconds=180), **DONE)] * 12
-    sentence = cards.status_sentence(rows, usual=40.0, charged=Decimal("0.48"), at_once=10)
+    sentence = cards.status_sentence(rows, outlook=look(usual=40.0), charged=Decimal("0.48"))
     assert sentence == "All 12 done in 3 min. $0.48 charged."
+    alone = cards.status_sentence(rows[:1], outlook=look(), charged=Decimal("0.04"))
+    assert alone == "Done in 3 min. $0.04 charged."
 
 
 def test_without_a_usual_time_nothing_is_promised():
-    sentence = cards.status_sentence([row()], usual=None, charged=Decimal(0), at_once=10)
-    assert "left" not in sentence
+    waiting = row()
+    sentence = cards.status_sentence([waiting], outlook=look(waiting), charged=Decimal(0))
+    assert sentence == "0 of 1 done."
+
+
+def test_a_large_batch_is_drawn_in_shares():
+    assert cards.segments(["done"] * 120) == []
+    shown = ["making"] * 10 + ["done"] * 100 + ["waiting"] * 85 + ["failed"] * 5
+    assert cards.segments(shown) == [
+        ("done", 0.0, 50.0),
+        ("failed", 50.0, 2.5),
+        ("making", 52.5, 5.0),
+        ("waiting", 57.5, 42.5),
+    ]
 
 
 def test_headline():
@@ -225,7 +296,8 @@ def test_every_glyph_is_drawn(pages_app):
     known = set(re.findall(r'"(\w+)"', drawing[: drawing.index("{% endmacro %}")])) | {"waiting"}
     for status in JobStatus:
         for changes in ({}, {"attention": "x"}, {"cancel_requested_at": MOMENT}):
-            state = cards.describe_state(
-                row(status, **changes), elapsed=None, usual=None, place=None
-            )
-            assert state.glyph in known
+            job = row(status, **changes)
+            for outlook in (look(job), look(job, paused=True)):
+                state = cards.describe_state(job, outlook=outlook)
+                assert state.glyph in known
+                assert state.glyph in cards.STRIP_ORDER

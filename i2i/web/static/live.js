@@ -1,37 +1,72 @@
-// Keeps a batch page, or the page of one job, up to date while something moves. It asks at most every
-// 2 seconds, less often while nothing changes, not at all in a hidden tab, and stops when all is done.
+// Keeps a batch page, or the page of one job, up to date while something moves. It asks every 2 seconds,
+// down to every 10 while nothing changes, not at all in a hidden tab, and stops when all is done.
 
 const SOONEST = 2000;
-const LATEST = 15000;
+const LATEST = 10000;
+const LONGER = 1.2; // as in web/cards.py
 const cards = document.getElementById("cards");
 const review = document.querySelector("[data-renew]");
+const status = document.getElementById("status");
 let pause = SOONEST;
 let timer = 0;
+let asking = false;
+let again = false;
 
 // The provider's own time is counted on here between two answers, against the median, held at 95 %.
+// It is taken from the clock, for timers in hidden tabs run late.
+
+const begun = new WeakMap();
 
 function countOn() {
+  if (document.hidden) return;
   for (const card of document.querySelectorAll("[data-elapsed]")) {
-    const elapsed = Number(card.dataset.elapsed) + 1;
+    if (!begun.has(card)) begun.set(card, Date.now() - Number(card.dataset.elapsed) * 1000);
+    const elapsed = Math.round((Date.now() - begun.get(card)) / 1000);
     const usual = Number(card.dataset.usual);
-    card.dataset.elapsed = elapsed;
-    if (!usual) continue;
-    const more = document.createElement("span");
-    more.className = "fact-more";
-    more.textContent = elapsed > usual * 1.2 ? ", longer than usual" : ` of about ${Math.round(usual)}`;
-    card.querySelector("[data-fact]").replaceChildren(`${elapsed} s`, more);
+    if (!usual) {
+      setFact(card, `${elapsed} s, no data yet`, `${elapsed} s`);
+      continue;
+    }
+    const more = elapsed > usual * LONGER ? ", longer than usual" : ` of about ${Math.round(usual)}`;
+    setFact(card, `${elapsed} s${more}`, `${elapsed} s`);
     card.querySelector(".progress rect")?.setAttribute("width", Math.min(95, (elapsed / usual) * 100));
   }
 }
 
-// A card that changes keeps its loaded pictures and, if it had it, the focus.
+function setFact(card, fact, short) {
+  const [long, brief] = card.querySelectorAll(".state .fact");
+  if (long) long.textContent = fact;
+  if (brief) brief.textContent = short;
+}
 
-function replace(old, fresh) {
-  for (const image of fresh.querySelectorAll("img")) {
-    const same = [...old.querySelectorAll("img")].find(
-      (candidate) => candidate.getAttribute("src") === image.getAttribute("src"),
-    );
-    if (!same) continue;
+// A card that changes keeps its loaded pictures and, if it had it, the focus. A picture that is new
+// is there before it takes the place of the old one.
+
+const onScreen = (element) => {
+  const box = element.getBoundingClientRect();
+  return box.bottom > 0 && box.top < innerHeight;
+};
+
+async function decoded(images) {
+  const patience = new Promise((resolve) => setTimeout(resolve, 3000));
+  const all = images.map((image) => {
+    image.loading = "eager";
+    return image.decode().catch(() => {});
+  });
+  await Promise.race([Promise.all(all), patience]);
+}
+
+async function replace(old, fresh) {
+  const have = new Map([...old.querySelectorAll("img")].map((image) => [image.getAttribute("src"), image]));
+  const pictures = [...fresh.querySelectorAll("img")];
+  const lacking = pictures.filter((image) => !have.has(image.getAttribute("src")));
+  if (onScreen(old)) await decoded(lacking);
+  for (const image of pictures) {
+    const same = have.get(image.getAttribute("src"));
+    if (!same) {
+      image.classList.add("fresh");
+      continue;
+    }
     same.className = image.className;
     same.alt = image.alt;
     image.replaceWith(same);
@@ -41,25 +76,38 @@ function replace(old, fresh) {
   old.replaceWith(fresh);
   if (index >= 0) {
     const targets = fresh.querySelectorAll(focusable);
-    (targets[index] ?? targets[0])?.focus({ preventScroll: true });
+    (targets[index] ?? targets[0] ?? document.getElementById("main")).focus({ preventScroll: true });
   }
 }
 
-function merge(fragment) {
+// A reader would announce the same sentence again, so the line gets only new words.
+
+function say(words) {
+  if (status && status.textContent.trim() !== words) status.textContent = words;
+}
+
+async function merge(fragment) {
   document.title = fragment.dataset.title;
   cards.dataset.version = fragment.dataset.version;
+  cards.dataset.since = fragment.dataset.since;
+  const waits = [];
   for (const fresh of [...fragment.children]) {
     const old = document.getElementById(fresh.id);
-    if (fresh.id === "status") {
-      // Only new words: a reader would announce the same sentence again.
-      if (old.textContent !== fresh.textContent) old.textContent = fresh.textContent;
-    } else if (old) {
-      if (!old.isEqualNode(fresh)) replace(old, document.adoptNode(fresh));
-    } else {
-      cards.append(document.adoptNode(fresh));
-    }
+    if (fresh.id === "status") say(fresh.textContent.trim());
+    else if (fresh.id === "line") moveUp(fresh);
+    else if (!old) cards.append(document.adoptNode(fresh));
+    else if (!old.isEqualNode(fresh)) waits.push(replace(old, document.adoptNode(fresh)));
   }
+  await Promise.all(waits);
+  if (cards.children.length !== Number(fragment.dataset.pictures)) location.reload();
   return "busy" in fragment.dataset;
+}
+
+function moveUp(line) {
+  for (const item of line.children) {
+    const card = cards.querySelector(`[data-position="${item.value}"]`);
+    if (card) setFact(card, item.textContent, item.dataset.short);
+  }
 }
 
 async function parse(answer) {
@@ -69,20 +117,25 @@ async function parse(answer) {
 // Both answer whether to go on.
 
 async function askBatch() {
-  const { live, version } = cards.dataset;
+  const { live, version, since } = cards.dataset;
   const url = new URL(live, location.href);
-  url.searchParams.set("since", version);
+  url.searchParams.set("since", since);
   const answer = await fetch(url, { headers: { "If-None-Match": `"${version}"` } });
   if (answer.status === 304) {
     pause = Math.min(LATEST, pause * 1.3);
-    return true;
+    return "busy" in cards.dataset;
   }
-  if (answer.redirected || answer.status === 404) return false;
+  if (answer.redirected) {
+    say("You were signed out. The pictures go on being made; sign in again to see them.");
+    return false;
+  }
+  if (answer.status === 404) return false;
   if (!answer.ok) throw new Error(answer.status);
   const fragment = (await parse(answer)).querySelector("[data-version]");
   if (!fragment) return false;
-  if (fragment.dataset.version !== version) pause = SOONEST;
-  return merge(fragment);
+  pause = SOONEST;
+  cards.toggleAttribute("data-busy", await merge(fragment));
+  return "busy" in cards.dataset;
 }
 
 async function askJob() {
@@ -99,26 +152,77 @@ async function askJob() {
   return true;
 }
 
+// A lost connection is said after the second time, and what was said before comes back with it.
+
+const LOST = "Connection lost. The pictures go on being made; this page looks again by itself.";
+let losses = 0;
+let before = "";
+
+function lose() {
+  losses += 1;
+  pause = Math.min(LATEST, pause * 2);
+  if (!cards || losses !== 2) return;
+  before = status.textContent;
+  say(LOST);
+}
+
+function find() {
+  if (losses > 1 && status?.textContent === LOST) say(before);
+  losses = 0;
+}
+
 async function ask() {
+  clearTimeout(timer);
+  again = false;
   if (document.hidden) return;
+  asking = true;
   let going = true;
   try {
     going = await (cards ? askBatch() : askJob());
+    find();
   } catch {
-    pause = Math.min(LATEST, pause * 2);
+    lose();
   }
-  if (going) timer = setTimeout(ask, pause);
-  else clearInterval(counting);
+  asking = false;
+  if (going || again) timer = setTimeout(ask, again ? 0 : pause);
 }
 
-const counting = setInterval(countOn, 1000);
-if ((cards && "busy" in cards.dataset) || review) {
-  timer = setTimeout(ask, pause);
-  document.addEventListener("visibilitychange", () => {
-    clearTimeout(timer);
-    pause = SOONEST;
-    if (!document.hidden) ask();
-  });
-} else {
-  clearInterval(counting);
+function askNow() {
+  pause = SOONEST;
+  if (asking) again = true;
+  else ask();
+}
+
+// What a button does to one picture or to all shows here, where the reader is, and not on a page that
+// begins at its top. All but a plain yes is left to the browser: a question, a refusal, another batch.
+
+async function press(event) {
+  const form = event.target;
+  if (form.method !== "post" || !form.closest("#cards, #batch-actions, #pilot")) return;
+  event.preventDefault();
+  if ("pressed" in form.dataset) return;
+  form.dataset.pressed = "";
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form)),
+      headers: { Accept: "application/json" },
+    });
+    if (!answer.ok) return form.submit();
+    const { url } = await answer.json();
+    if (url.startsWith("/batches/") && url !== location.pathname) return location.assign(url);
+    askNow();
+  } catch {
+    lose();
+  }
+  delete form.dataset.pressed;
+}
+
+setInterval(countOn, 1000);
+if (cards || review) {
+  if (review || "busy" in cards.dataset) timer = setTimeout(ask, pause);
+  document.addEventListener("visibilitychange", askNow);
+  addEventListener("online", askNow);
+  addEventListener("pageshow", (event) => event.persisted && askNow());
+  if (cards) document.addEventListener("submit", press);
 }
