@@ -43,6 +43,7 @@ from i2i.gateways.fal import Fal, Listed, Result, Status, boottime, request_urls
 from i2i.gateways.storage import Storage, image_key, incoming, sweep
 from i2i.models import FalTask, Image, Job, JobStatus, LateTask, PrepareTask
 from i2i.queries import breaker, images, jobs, submissions
+from i2i.queries import webhooks as callbacks
 from i2i.services import breaker as breaker_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
@@ -77,6 +78,9 @@ DATABASE_TROUBLE = (psycopg.OperationalError, PoolTimeout)
 
 DRAIN_SECONDS = 18.0
 """How long the steps in hand may take after SIGTERM."""
+
+TIDY_SECONDS = 3600.0
+"""How often a worker removes what nobody needs any more."""
 
 SILENT_LOOKS = 5
 """Looks in a row without an answer after which a person is told."""
@@ -150,13 +154,16 @@ class Worker:
 
         Such a step may be cut off with the process: its row is taken over when the lease ends.
         """
-        sweep(incoming(self._settings.data_dir), older_than=LATE_SECONDS)
         if not self._settings.fal_configured:
             log.warning("No fal key is set: photos are prepared, nothing is sent.")
         threads = ThreadPoolExecutor(self._settings.worker_threads, "step")
         try:
+            tidied: float | None = None
             while not self._stopping.is_set():
                 self._wake.clear()
+                if tidied is None or time.monotonic() - tidied > TIDY_SECONDS:
+                    tidied = time.monotonic()
+                    self.tidy()
                 if not self._dispatch(threads):
                     self._wake.wait(self._pause())
         finally:
@@ -174,6 +181,15 @@ class Worker:
                 step()
             done += len(steps)
         return done
+
+    def tidy(self) -> None:
+        """Remove what nobody needs any more: parts of broken transfers, old callbacks."""
+        try:
+            sweep(incoming(self._settings.data_dir), older_than=LATE_SECONDS)
+            with self._pool.connection() as conn:
+                callbacks.purge(conn)
+        except (*DATABASE_TROUBLE, OSError) as error:
+            log.warning("not tidied up: %s", error)
 
     def look_now(self, job: Job) -> bool:
         """Search fal's list for an unknown job at once; False: another worker is just doing it."""
@@ -694,14 +710,7 @@ class Worker:
         if found is not None:
             urls = request_urls(self._settings, task.endpoint, found)
             with self._pool.connection() as conn:
-                submissions.find_late_request(
-                    conn,
-                    token=task.token,
-                    request_id=urls.request_id,
-                    status_url=urls.status_url,
-                    response_url=urls.response_url,
-                    cancel_url=urls.cancel_url,
-                )
+                job_service.find_late(conn, token=task.token, accepted=urls)
 
     def _collect_further(
         self, task: LateTask, *, job_id: UUID, url: str, cost: Decimal | None

@@ -43,6 +43,7 @@ ALTER TABLE submissions
     DROP COLUMN look_after;
 DROP TABLE breaker;
 DROP TABLE webhook_events;
+DROP TRIGGER submissions_never_truncated ON submissions;
 DROP TRIGGER processing_jobs_transition ON processing_jobs;
 DROP TRIGGER processing_jobs_created ON processing_jobs;
 DROP TABLE job_events;

@@ -48,6 +48,13 @@ CREATE TRIGGER processing_jobs_transition AFTER UPDATE OF status ON processing_j
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION record_transition();
 CREATE TRIGGER job_events_append_only BEFORE UPDATE ON job_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
+-- A story goes with its job, by the foreign key's own trigger, and in no other way.
+CREATE TRIGGER job_events_never_deleted BEFORE DELETE ON job_events
+    FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER job_events_never_truncated BEFORE TRUNCATE ON job_events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER submissions_never_truncated BEFORE TRUNCATE ON submissions
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_ledger_delete();
 
 -- Callbacks from fal whose signature held. One row a delivery; the same body again is the same row.
 CREATE TABLE webhook_events (
@@ -67,6 +74,9 @@ CREATE TABLE breaker (
     opened_at timestamptz,
     checked_at timestamptz,
     next_check_at timestamptz,
+    -- How often in a row it opened again soon after it had closed: checks then become rarer.
+    closed_at timestamptz,
+    trips integer NOT NULL DEFAULT 0,
     CONSTRAINT breaker_open_says_why CHECK (
         (opened_at IS NULL) = (reason IS NULL) AND (opened_at IS NULL) = (next_check_at IS NULL))
 );

@@ -17,7 +17,7 @@ ALTER TABLE processing_jobs
     ADD CONSTRAINT processing_jobs_verdict_of_a_picture CHECK (verdict IS NULL OR status = 'completed'),
     ADD CONSTRAINT processing_jobs_verdict_has_time CHECK ((verdict IS NULL) = (verdict_at IS NULL)),
     ADD CONSTRAINT processing_jobs_reason_only_when_rejected CHECK (
-        verdict_reason IS NULL OR verdict = 'rejected');
+        verdict_reason IS NULL OR verdict IS NOT DISTINCT FROM 'rejected');
 CREATE INDEX processing_jobs_parent_index ON processing_jobs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX batches_parent_index ON batches (parent_id) WHERE parent_id IS NOT NULL;
 

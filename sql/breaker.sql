@@ -8,17 +8,29 @@ SELECT reason, opened_at, checked_at, next_check_at,
 FROM breaker;
 
 -- name: trip :exec
+-- The check asks fal's storage, which may take us while submits are refused. So what opens again
+-- within a quarter of an hour is checked after 1, 2, 4, 8 and then 15 minutes.
+WITH state AS (
+    SELECT id, CASE WHEN closed_at > now() - interval '15 minutes' THEN trips + 1 ELSE 1 END AS trips
+    FROM breaker
+    WHERE opened_at IS NULL
+    FOR UPDATE
+)
 UPDATE breaker
-SET reason = %(reason)s, opened_at = now(), checked_at = now(), next_check_at = now() + interval '1 minute'
-WHERE opened_at IS NULL;
+SET reason = %(reason)s, opened_at = now(), checked_at = now(), closed_at = NULL, trips = state.trips,
+    next_check_at = now() + least(15, 2 ^ least(state.trips - 1, 4)) * interval '1 minute'
+FROM state
+WHERE breaker.id = state.id;
 
 -- name: claim_check :exec
--- At most one check a minute, by whichever worker comes first.
+-- At most one check a pause, by whichever worker comes first.
 UPDATE breaker
-SET checked_at = now(), next_check_at = coalesce(%(now)s::timestamptz, now()) + interval '1 minute'
+SET checked_at = now(),
+    next_check_at = coalesce(%(now)s::timestamptz, now())
+        + least(15, 2 ^ least(trips - 1, 4)) * interval '1 minute'
 WHERE opened_at IS NOT NULL AND next_check_at <= coalesce(%(now)s::timestamptz, now());
 
 -- name: reset :exec
 UPDATE breaker
-SET reason = NULL, opened_at = NULL, checked_at = now(), next_check_at = NULL
+SET reason = NULL, opened_at = NULL, checked_at = now(), next_check_at = NULL, closed_at = now()
 WHERE opened_at IS NOT NULL;

@@ -90,20 +90,19 @@ SET output_urls = %(output_urls)s, cost = %(cost)s
 WHERE token = %(token)s AND state = 'accepted';
 
 -- name: settle :exec
--- With `look` the picture may still come: it is looked for until a day after sending.
+-- With `look` the picture may still come: it is looked for one more day.
 UPDATE submissions
 SET state = 'settled', outcome = %(outcome)s, charged = %(charged)s, http_status = %(http_status)s,
     error_type = %(error_type)s, detail = %(detail)s, ended_at = now(),
     look_after = CASE WHEN %(look)s::boolean THEN now() + interval '1 minute' END,
-    look_until = CASE WHEN %(look)s::boolean
-        THEN greatest(sent_at + interval '1 day', now() + interval '1 hour') END
+    look_until = CASE WHEN %(look)s::boolean THEN now() + interval '1 day' END
 WHERE token = %(token)s AND state IN ('sent', 'accepted', 'unknown');
 
 -- name: settle_live :exec
 -- The live submission of a job that a person gives up while its answer is unknown.
 UPDATE submissions
 SET state = 'settled', outcome = 'expired', charged = 'unknown', detail = %(detail)s, ended_at = now(),
-    look_after = now(), look_until = greatest(sent_at + interval '1 day', now() + interval '1 hour')
+    look_after = now(), look_until = now() + interval '1 day'
 WHERE job_id = %(job_id)s AND state = 'unknown';
 
 -- name: claim_late :many

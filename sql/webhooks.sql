@@ -40,3 +40,7 @@ WHERE id = %(job_id)s AND status = 'processing' AND fal_job_id = %(request_id)s;
 -- name: make_look_due :exec
 UPDATE submissions SET look_after = least(look_after, now())
 WHERE token = %(token)s AND request_id = %(request_id)s AND look_until IS NOT NULL;
+
+-- name: purge :exec
+-- What was applied and is of no use any more; what was not applied waits, however old.
+DELETE FROM webhook_events WHERE applied_at < now() - interval '30 days';

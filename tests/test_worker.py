@@ -239,9 +239,34 @@ def test_references_go_along_in_their_order(conn, worker, owner, photo, storage,
     assert names == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+def make_callback(conn, *, received, applied=None):
+    """A kept callback of so many days ago; its body's hash."""
+    return conn.execute(
+        "INSERT INTO webhook_events (token, request_id, body_sha256, received_at, applied_at)"
+        " VALUES ('t', 'r', gen_random_uuid(), now() - make_interval(days => %s),"
+        " now() - make_interval(days => %s::integer)) RETURNING body_sha256",
+        [received, applied],
+    ).fetchone()[0]
+
+
+def kept_callbacks(conn):
+    return {row[0] for row in conn.execute("SELECT body_sha256 FROM webhook_events")}
+
+
+def test_only_callbacks_applied_long_ago_are_removed(conn, worker):
+    make_callback(conn, received=31, applied=31)
+    kept = {
+        make_callback(conn, received=40, applied=29),
+        make_callback(conn, received=400),
+    }
+    worker.tidy()
+    assert kept_callbacks(conn) == kept
+
+
 def test_the_loop_works_until_it_is_stopped(
     conn, make_worker, make_settings, job, database, fal_environ
 ):
+    make_callback(conn, received=40, applied=40)
     settings = make_settings(POSTGRES_URL=database, WORKER_POLL_SECONDS="0.1", **fal_environ)
     worker = make_worker(settings=settings)
     thread = threading.Thread(target=worker.run)
@@ -254,6 +279,7 @@ def test_the_loop_works_until_it_is_stopped(
         worker.stop()
         thread.join(timeout=60)
     assert not thread.is_alive()
+    assert kept_callbacks(conn) == set(), "it tidies up when it begins"
 
 
 def test_once_does_what_can_be_done_now(conn, worker, job):
@@ -960,6 +986,36 @@ def test_a_claim_that_breaks_does_not_end_the_loop(conn, worker, job, caplog):
     finally:
         worker.stop()
         thread.join(timeout=60)
+
+
+def test_an_account_that_only_refuses_submits_is_tried_less_and_less_often(
+    conn, worker, job, practice
+):
+    """The check succeeds each time, so the breaker closes, and the next submit opens it again."""
+    spoil(practice, "locked", count=7)
+    pauses, later = [], 0.0
+    for number in range(1, 7):
+        (send,) = worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=later))
+        send()
+        waiting = jobs.find(conn, job_id=job.id)
+        assert (waiting.status, waiting.crashes) == ("pending", 0)
+        assert [state for state, _, _ in ledger_of(conn, job)] == ["rejected"] * number
+        state = breaker.find(conn)
+        pauses.append((state.next_check_at - state.opened_at) / timedelta(minutes=1))
+        later = pauses[-1] * 60 + 1
+        assert step(worker, later=later - 10) == 0
+        (check,) = worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=later))
+        check()
+        assert breaker.find(conn).opened_at is None
+    assert pauses == [1, 2, 4, 8, 15, 15]
+
+    conn.execute("UPDATE breaker SET closed_at = now() - interval '16 minutes'")
+    (send,) = worker.claim(room=1)
+    send()
+    state = breaker.find(conn)
+    assert state.next_check_at - state.opened_at == timedelta(minutes=1), "long ago is forgotten"
+    drive(worker, is_in(conn, job, "completed"))
+    assert charges(practice) == 1
 
 
 def test_a_cancel_and_then_a_refusal_end_it(conn, make_worker, settings, job, owner, practice):

@@ -39,3 +39,7 @@ def make_job_due(conn: Connection[Any], *, job_id: UUID, request_id: str) -> int
 
 def make_look_due(conn: Connection[Any], *, token: str, request_id: str) -> int:
     return SQL["make_look_due"].execute(conn, token=token, request_id=request_id)
+
+
+def purge(conn: Connection[Any]) -> int:
+    return SQL["purge"].execute(conn)

@@ -7,7 +7,8 @@ changes no row means that somebody else owns the job by now: the caller simply s
 import logging
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -15,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection, Rollback
+from psycopg.errors import UniqueViolation
 
 from i2i import forms
 from i2i.config import LEASE_SECONDS, Settings
@@ -140,7 +142,7 @@ def begin_send(conn: Connection[Any], sending: Sending) -> bool:
 
 def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepted) -> bool:
     """Save fal's answer. Keyed by the token: also when the lease is gone or the answer is late."""
-    with conn.transaction():
+    with _one_owner(conn, token=token, request_id=accepted.request_id):
         saved = submissions.accept(
             conn,
             token=token,
@@ -160,6 +162,36 @@ def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepte
             known.request_id,
         )
     return False
+
+
+def find_late(conn: Connection[Any], *, token: str, accepted: Accepted) -> bool:
+    """Save under which id fal runs what was given up; False: known, or nobody looks for it."""
+    with _one_owner(conn, token=token, request_id=accepted.request_id):
+        return bool(
+            submissions.find_late_request(
+                conn,
+                token=token,
+                request_id=accepted.request_id,
+                status_url=accepted.status_url,
+                response_url=accepted.response_url,
+                cancel_url=accepted.cancel_url,
+            )
+        )
+    return False
+
+
+@contextmanager
+def _one_owner(conn: Connection[Any], *, token: str, request_id: str) -> Iterator[None]:
+    """A transaction that gives a submission fal's id; one that is another's is left there."""
+    try:
+        with conn.transaction():
+            yield
+    except UniqueViolation as error:
+        if error.diag.constraint_name != "submissions_request_key":
+            raise
+        log.error(  # noqa: TRY400 - nothing of ours broke
+            "request %s is another submission's, so not that of %s: ignored", request_id, token
+        )
 
 
 def give_back(
@@ -325,7 +357,7 @@ def fail(
 ) -> None:
     """No picture will come of it: settle the submission, fail the job.
 
-    Outcome `expired` may be wrong: such a picture is looked for until a day after sending.
+    Outcome `expired` may be wrong: such a picture is looked for one more day.
     """
     why = explanation or explain(error)
     with conn.transaction():

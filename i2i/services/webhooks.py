@@ -14,7 +14,7 @@ from i2i.config import Settings
 from i2i.errors import NotFound, Refused
 from i2i.gateways.fal import request_urls
 from i2i.models import SubmissionState, WebhookEvent
-from i2i.queries import images, submissions, webhooks
+from i2i.queries import images, webhooks
 from i2i.services import jobs as job_service
 
 log = logging.getLogger("i2i.webhooks")
@@ -82,12 +82,5 @@ def _apply(conn: Connection[Any], settings: Settings, event: WebhookEvent) -> No
         # Guarded by the submission's state: nothing happens when it was accepted meanwhile.
         job_service.accept(conn, job_id=event.job_id, token=event.token, accepted=urls)
         webhooks.make_job_due(conn, job_id=event.job_id, request_id=event.request_id)
-    submissions.find_late_request(
-        conn,
-        token=event.token,
-        request_id=urls.request_id,
-        status_url=urls.status_url,
-        response_url=urls.response_url,
-        cancel_url=urls.cancel_url,
-    )
+    job_service.find_late(conn, token=event.token, accepted=urls)
     webhooks.make_look_due(conn, token=event.token, request_id=event.request_id)

@@ -71,6 +71,21 @@ CHECKS = {
         "UPDATE breaker SET reason = 'mood', opened_at = now(), next_check_at = now()"
     ),
     "breaker_open_says_why": "UPDATE breaker SET opened_at = now(), next_check_at = now()",
+    "processing_jobs_verdict_known": UPDATE_JOB.format("verdict = 'lovely', verdict_at = now()"),
+    "processing_jobs_verdict_of_a_picture": UPDATE_JOB.format(
+        "verdict = 'approved', verdict_at = now()"
+    ),
+    "processing_jobs_verdict_has_time": UPDATE_JOB.format("verdict_at = now()"),
+    "processing_jobs_verdict_reason_known": UPDATE_JOB.format(
+        "status = 'completed', completed_at = now(), verdict = 'rejected', verdict_at = now(),"
+        " verdict_reason = 'taste'"
+    ),
+    "processing_jobs_reason_only_when_rejected": UPDATE_JOB.format("verdict_reason = 'fit'"),
+    "processing_jobs_verdict_note_length": UPDATE_JOB.format("verdict_note = repeat('x', 1001)"),
+    "presets_name_length": (
+        "INSERT INTO presets (user_id, workflow_name, name, parameters)"
+        " VALUES (%(owner)s, 'unused', '', '{}')"
+    ),
 }
 """A statement that each named CHECK refuses; the submission is one that was sent."""
 

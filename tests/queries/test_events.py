@@ -94,6 +94,24 @@ def test_a_story_is_never_changed(conn, owner):
         conn.execute("UPDATE job_events SET to_status = 'completed'")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM job_events",
+        "TRUNCATE job_events",
+        "TRUNCATE processing_jobs CASCADE",
+        "TRUNCATE submissions CASCADE",
+    ],
+)
+def test_no_story_and_no_ledger_is_wiped(conn, owner, statement):
+    factories.make_job(conn, user=owner, status="completed")
+    counts = "SELECT (SELECT count(*) FROM job_events), (SELECT count(*) FROM submissions)"
+    before = conn.execute(counts).fetchone()
+    with pytest.raises(RestrictViolation), conn.transaction():
+        conn.execute(statement)
+    assert conn.execute(counts).fetchone() == before
+
+
 def test_a_story_goes_with_its_job(conn, owner):
     factories.make_job(conn, user=owner)
     conn.execute("DELETE FROM batches")

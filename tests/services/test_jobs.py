@@ -6,6 +6,7 @@ import factories
 import pytest
 
 from i2i.errors import FalGone, FalNotSent, FalRejected, NotFound, Refused
+from i2i.gateways.fal import request_urls
 from i2i.queries import images, jobs, submissions
 from i2i.services import jobs as service
 
@@ -172,9 +173,33 @@ def test_what_was_given_up_is_looked_for_a_day(conn, owner, job_in):
     service.give_up(conn, job_id=job.id, user_id=owner.id)
     assert service.get_card(conn, job_id=job.id, user_id=owner.id).error_code == "given_up"
     due, until = conn.execute(
-        "SELECT look_after <= now(), look_until - sent_at FROM submissions"
+        "SELECT look_after <= now(), look_until - now() FROM submissions"
     ).fetchone()
     assert (due, until.total_seconds()) == (True, 86_400)
+
+
+def test_what_was_given_up_late_is_looked_for_a_day_too(conn, owner, job_in):
+    job = job_in("unknown")
+    conn.execute("UPDATE submissions SET sent_at = now() - interval '2 days'")
+    service.give_up(conn, job_id=job.id, user_id=owner.id)
+    (left,) = conn.execute("SELECT look_until - now() FROM submissions").fetchone()
+    assert left.total_seconds() == 86_400
+
+
+def test_an_id_that_is_anothers_is_not_taken(conn, settings, owner, job_in, caplog):
+    """Neither for a request without an answer, nor for one that was given up."""
+    known, lost, given_up = (job_in(status) for status in ("completed", "unknown", "unknown"))
+    service.give_up(conn, job_id=given_up.id, user_id=owner.id)
+    (submission,) = submissions.list_of_job(conn, job_id=known.id)
+    urls = request_urls(settings, submission.endpoint, submission.request_id)
+    for job in (lost, given_up):
+        (mine,) = submissions.list_of_job(conn, job_id=job.id)
+        assert not service.accept(conn, job_id=job.id, token=mine.token, accepted=urls)
+        assert not service.find_late(conn, token=mine.token, accepted=urls)
+        assert submissions.list_of_job(conn, job_id=job.id) == [mine]
+    assert (status_of(conn, lost), status_of(conn, given_up)) == ("unknown", "failed")
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+    assert "another submission" in caplog.text
 
 
 def test_a_look_that_began_before_the_decision_changes_nothing(conn, settings, owner, job_in):
