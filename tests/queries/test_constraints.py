@@ -66,22 +66,6 @@ CHECKS = {
     "submissions_look_only_after_end": (
         "UPDATE submissions SET look_after = now(), look_until = now()"
     ),
-    "processing_jobs_verdict_known": "UPDATE processing_jobs SET verdict = 'lovely'",
-    "processing_jobs_verdict_of_a_picture": (
-        "UPDATE processing_jobs SET verdict = 'approved', verdict_at = now()"
-    ),
-    "processing_jobs_verdict_has_time": "UPDATE processing_jobs SET verdict_at = now()",
-    "processing_jobs_verdict_reason_known": "UPDATE processing_jobs SET verdict_reason = 'mood'",
-    "processing_jobs_verdict_note_length": (
-        "UPDATE processing_jobs SET verdict_note = repeat('x', 1001)"
-    ),
-    "processing_jobs_reason_only_when_rejected": (
-        "UPDATE processing_jobs SET verdict_reason = 'colour'"
-    ),
-    "presets_name_length": (
-        "INSERT INTO presets (user_id, workflow_name, name, parameters)"
-        " VALUES (%(owner)s, 'unused', '', '{}')"
-    ),
     "breaker_one_row": "INSERT INTO breaker (id) VALUES (false)",
     "breaker_reason_known": (
         "UPDATE breaker SET reason = 'mood', opened_at = now(), next_check_at = now()"
