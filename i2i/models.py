@@ -429,6 +429,7 @@ class LateTask:
     response_url: str | None
     unit_price: Decimal | None
     sent_at: datetime
+    waited_seconds: float
 
 
 # --- callbacks

@@ -40,6 +40,7 @@ import hashlib
 import http.client
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -833,7 +834,7 @@ class Handler(BaseHTTPRequestHandler):
     # The platform's lists: fal.md 1.6 and 5
 
     def _list(self, query: dict[str, list[str]]) -> None:
-        endpoint_id, start = query.get("endpoint_id", [""])[0], query.get("start", [""])[0]
+        endpoint_id = query.get("endpoint_id", [""])[0]
         offset, limit = (
             int(text) if text.isdecimal() else usual
             for text, usual in (
@@ -842,9 +843,12 @@ class Handler(BaseHTTPRequestHandler):
             )
         )
         try:
-            since = datetime.fromisoformat(start).timestamp() if start else time.time() - 86_400
+            since, until = (
+                datetime.fromisoformat(query[name][0]).timestamp() if name in query else usual
+                for name, usual in (("start", time.time() - 86_400), ("end", math.inf))
+            )
         except ValueError:
-            problem = {"type": "validation_error", "message": "start is not a date"}
+            problem = {"type": "validation_error", "message": "start or end is not a date"}
             self._answer(400, {"error": problem})
             return
         items: list[Json] = [
@@ -859,7 +863,7 @@ class Handler(BaseHTTPRequestHandler):
             | ({"json_input": request.arguments} if query.get("expand") == ["payloads"] else {})
             for request in reversed(self.books.listed())
             if request.endpoint_id == endpoint_id
-            and datetime.fromisoformat(request.received_at).timestamp() >= since
+            and since <= datetime.fromisoformat(request.received_at).timestamp() < until
         ]
         limit = max(1, min(100, limit))
         more = offset + limit < len(items)

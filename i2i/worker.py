@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -64,14 +65,17 @@ DECODE_LEASE_SECONDS = imaging.WALL_SECONDS + 30.0
 PROOF_SECONDS = 900.0
 """How long fal's list may lag: only after that does a request's absence prove anything."""
 
+LATE_SECONDS = 86_400.0
+"""How long something paid is looked for before it counts as lost."""
+
+SEARCH_EDGES = (-60.0, 3600.0, 21_600.0, LATE_SECONDS)
+"""Where the windows end in which fal's list is searched, in seconds from sending."""
+
 GRACE_SECONDS = 120.0
 """How long after the deadline's cancel request a picture may still come."""
 
 GONE_SECONDS = 600.0
 """How long fal may answer 404 for an id that it gave us before the list is searched."""
-
-LATE_SECONDS = 86_400.0
-"""How long something paid is looked for before it counts as lost."""
 
 DATABASE_TROUBLE = (psycopg.OperationalError, PoolTimeout)
 
@@ -616,12 +620,11 @@ class Worker:
     def _look(self, task: FalTask) -> None:
         """Find a request whose answer was lost, by its token in fal's own list."""
         try:
-            listed = self._fal.requests(task.endpoint, since=task.sent_at - timedelta(seconds=60))
+            found, listed = self._search(task)
         except FalError as error:
             log.info("job %s: fal's list does not answer: %s", task.id, error.detail)
             self._put_off(task, attention=job_service.LOST, delay_seconds=_search_pause(task))
             return
-        found = _find_token(listed, task.token)
         known = found == task.request_id and task.waited_seconds > LATE_SECONDS
         if found is not None and not known:
             # Also under the id that it had: what fal did not know for minutes it may know again.
@@ -634,6 +637,24 @@ class Worker:
             self._save(lambda conn: job_service.prove_absent(conn, task=task))
         else:
             self._put_off(task, attention=job_service.LOST, delay_seconds=_search_pause(task))
+
+    def _search(self, task: FalTask | LateTask) -> tuple[str | None, list[Listed]]:
+        """The id under which fal's list has the request, and all that was read to find it.
+
+        Read window by window from its sending on, so that a busy endpoint's newer requests do not
+        stand in its way. When it is not found, everything up to now has been read.
+        """
+        listed: list[Listed] = []
+        for begin, end in _windows(task.waited_seconds):
+            listed += self._fal.requests(
+                task.endpoint,
+                since=task.sent_at + timedelta(seconds=begin),
+                until=None if end is None else task.sent_at + timedelta(seconds=end),
+            )
+            found = _find_token(listed, task.token)
+            if found is not None:
+                return found, listed
+        return None, listed
 
     def _is_absent(self, task: FalTask, listed: Sequence[Listed]) -> bool:
         """Whether fal's list proves that the request never arrived.
@@ -705,8 +726,7 @@ class Worker:
 
     def _find_late(self, task: LateTask) -> None:
         """The id under which fal runs it, from fal's list."""
-        listed = self._fal.requests(task.endpoint, since=task.sent_at - timedelta(seconds=60))
-        found = _find_token(listed, task.token)
+        found, _ = self._search(task)
         if found is not None:
             urls = request_urls(self._settings, task.endpoint, found)
             with self._pool.connection() as conn:
@@ -923,6 +943,20 @@ def _find_token(listed: Sequence[Listed], token: str) -> str | None:
     return next(
         (each.request_id for each in listed if each.payload and token in each.payload), None
     )
+
+
+def _windows(waited_seconds: float) -> Iterator[tuple[float, float | None]]:
+    """The parts in which fal's list is read, in seconds from sending; None is now.
+
+    fal does not say whether it lists a request under its sending or its end, so the first hour is
+    not enough to call it absent. The window that holds now is open: clocks may differ.
+    """
+    for begin, end in pairwise(SEARCH_EDGES):
+        if waited_seconds < end:
+            yield begin, None
+            return
+        yield begin, end
+    yield SEARCH_EDGES[-1], None
 
 
 def _search_pause(task: FalTask) -> float:

@@ -125,7 +125,9 @@ RETURNING submission.id, submission.job_id, submission.user_id, submission.workf
           (SELECT (version.definition ->> 'unit_price')::numeric FROM workflow_versions AS version
            WHERE version.workflow_name = submission.workflow_name
              AND version.version = submission.workflow_version) AS unit_price,
-          coalesce(submission.sent_at, submission.created_at) AS sent_at;
+          coalesce(submission.sent_at, submission.created_at) AS sent_at,
+          extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - submission.sent_at)::float8
+              AS waited_seconds;
 
 -- name: stop_looking :exec
 UPDATE submissions SET look_after = NULL, look_until = NULL

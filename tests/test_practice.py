@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from PIL import Image, ImageChops
@@ -224,6 +224,18 @@ def test_the_platform_list_has_pages_and_payloads(url):
     assert second["next_cursor"] is None
     assert call(f"{base}&start=2199-01-01T00:00:00Z")[1]["items"] == []
     assert call(f"{base}&start=soon")[0] == 400
+    assert call(f"{base}&end=soon")[0] == 400
+
+
+def test_the_end_of_the_platforms_list_is_exclusive(url):
+    ids = [submit(url)[1]["request_id"] for _ in range(2)]
+    base = f"{url}/v1/models/requests/by-endpoint?endpoint_id={EDIT}"
+    last = call(base)[1]["items"][0]
+    assert last["request_id"] == ids[1]
+    (first,) = call(f"{base}&end={quote(last['sent_at'])}")[1]["items"]
+    assert first["request_id"] == ids[0]
+    since = call(f"{base}&start={quote(last['sent_at'])}")[1]["items"]
+    assert [item["request_id"] for item in since] == [ids[1]]
 
 
 def test_models_are_active(url):

@@ -18,6 +18,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from i2i.errors import FalAccount, FalTemporary, Refused
+from i2i.gateways import fal as gateway
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import image_key, make_storage
 from i2i.models import JobStatus
@@ -396,6 +397,62 @@ def test_an_unclear_answer_is_never_sent_again_without_proof(
     drive(worker, is_in(conn, job, "completed"))
     assert [state for state, _, _ in ledger_of(conn, job)] == ["abandoned", "settled"]
     assert charges(practice) == 2
+
+
+def sent_hours_ago(conn, practice, job, request, *, hours):
+    """As if this job's request, which fal took as `request` or not at all, had left then."""
+    conn.execute(
+        "UPDATE submissions SET sent_at = sent_at - make_interval(hours => %s) WHERE job_id = %s",
+        [hours, job.id],
+    )
+    if request is not None:
+        moment = datetime.fromisoformat(request.received_at) - timedelta(hours=hours)
+        request.received_at = moment.isoformat()
+
+
+@pytest.fixture
+def busy(practice, monkeypatch):
+    """Makes more new requests of others to an endpoint than the list is read for at once."""
+    monkeypatch.setattr(gateway, "MAX_LIST_PAGES", 1)
+
+    def make(request):
+        for _ in range(101):
+            other = practice.books.accept(request.endpoint_id, {}, fault={"mode": "never"})
+            assert other.state == "IN_PROGRESS"
+
+    return make
+
+
+def test_an_old_lost_answer_is_found_on_a_busy_endpoint(conn, worker, job, practice, busy):
+    spoil(practice, "lost_answer")
+    step(worker)
+    (request,) = practice.books.listed()
+    sent_hours_ago(conn, practice, job, request, hours=10)
+    busy(request)
+    drive(worker, is_in(conn, job, "completed"))
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")]
+
+
+def test_only_a_list_read_to_its_end_proves_absence(
+    conn, worker, owner, photo, job, practice, busy
+):
+    """fal may list a request under its end, so what came hours later belongs to the proof."""
+    spoil(practice, "server_error")
+    step(worker)
+    witness = factories.make_job(conn, user=owner, image=photo)
+    drive(worker, is_in(conn, witness, "completed"), later=60)
+    (request,) = practice.books.listed()
+    sent_hours_ago(conn, practice, job, None, hours=10)
+    sent_hours_ago(conn, practice, witness, request, hours=10)
+    busy(request)
+    job_service.look_again(conn, job_id=job.id, user_id=owner.id)
+    step(worker, later=60)
+    assert status_of(conn, job) == "unknown"
+    gateway.MAX_LIST_PAGES = 20
+    job_service.look_again(conn, job_id=job.id, user_id=owner.id)
+    step(worker, later=120)
+    # The others' payloads name no token of ours, and yet can be read.
+    assert (status_of(conn, job), card_of(conn, job).charged) == ("pending", "no")
 
 
 def test_a_workflow_that_cannot_be_rendered_fails_the_job(conn, worker, owner, photo):

@@ -148,7 +148,9 @@ class Fal(Protocol):
 
     def cancel(self, cancel_url: str) -> Literal["asked", "finished", "gone"]: ...
 
-    def requests(self, endpoint: str, *, since: datetime) -> list[Listed]: ...
+    def requests(
+        self, endpoint: str, *, since: datetime, until: datetime | None = None
+    ) -> list[Listed]: ...
 
     def download(
         self, url: str, sink: BinaryIO, *, keep_alive: Callable[[], None]
@@ -386,6 +388,11 @@ def _error_of(answer: _Answer, kind: type[FalError]) -> FalError:
 def _unsigned(url: str) -> str:
     """A URL for a log line, without the query, which may hold a signature."""
     return _clean(url.partition("?")[0])[:200]
+
+
+def _moment(value: datetime) -> str:
+    """As fal's platform reads it: `2026-11-22T09:00:00Z`."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _text(value: object) -> str | None:
@@ -691,14 +698,18 @@ class HttpFal:
             return "gone"
         raise _error_of(answer, _read_kind(answer.status))
 
-    def requests(self, endpoint: str, *, since: datetime) -> list[Listed]:
-        """All requests of this account to an endpoint since then, in fal's order.
+    def requests(
+        self, endpoint: str, *, since: datetime, until: datetime | None = None
+    ) -> list[Listed]:
+        """All requests of this account to an endpoint from `since` to before `until`, or now.
 
-        Never a part of them: FalTemporary when a page is missing, unreadable or one too many.
+        In fal's order, at most MAX_LIST_PAGES of 100. Never a part of them: FalTemporary when a
+        page is missing, unreadable or one too many.
         """
         query = {
             "endpoint_id": endpoint,
-            "start": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "start": _moment(since),
+            **({} if until is None else {"end": _moment(until)}),
             "expand": "payloads",
             "limit": "100",
         }

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from i2i import forms
 from i2i.config import Settings
-from i2i.errors import InvalidFields, NotFound, Refused
+from i2i.errors import InvalidFields, NotFound, Refused, plural
 from i2i.forms import Definition
 from i2i.models import Batch, Image, ImageStatus, JobStatus, Workflow
 from i2i.queries import batches, images, jobs, submissions, workflows
@@ -140,9 +140,12 @@ def _check(
     if not 1 <= order.variations <= 4:
         wrong["variations"] = "Choose 1 to 4 pictures of each photo."
     elif len(photos) * order.variations > settings.max_jobs_per_batch:
+        left = limits.left_today(conn, settings, user_id=order.user_id)
         wrong["variations"] = (
-            f"{len(photos) * order.variations} pictures are more than the "
-            f"{settings.max_jobs_per_batch} that one batch may have."
+            f"{len(photos) * order.variations:,} pictures are more than the "
+            f"{settings.max_jobs_per_batch:,} that one batch may have. "
+            f"{plural(max(0, left), 'more picture')} may be made today. "
+            "Nothing was sent or charged."
         )
     if order.pilot < 0:
         wrong["pilot"] = "Choose how many photos to make first, or 0."

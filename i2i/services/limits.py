@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from i2i.config import Settings
-from i2i.errors import Refused
+from i2i.errors import Refused, plural
 from i2i.queries import submissions
 
 
@@ -30,8 +30,8 @@ def check(conn: Connection[Any], settings: Settings, *, user_id: UUID, pictures:
     left = left_today(conn, settings, user_id=user_id)
     if pictures > left:
         raise Refused(
-            f"Only {max(0, left):,} more pictures may be made today. Nothing was sent or charged. "
-            "Choose fewer, or go on tomorrow (UTC)."
+            f"Only {plural(max(0, left), 'more picture')} may be made today. "
+            "Nothing was sent or charged. Choose fewer, or go on tomorrow (UTC)."
             if pictures
             else "So many pictures may not be made today. Nothing was sent or charged. "
             "Run them again one by one, or go on tomorrow (UTC)."

@@ -581,6 +581,12 @@ def test_pages_of_the_list_are_followed():
     assert b"cursor=Mg%3D%3D" in server.requests[1]
 
 
+def test_a_window_of_the_list_ends_before_its_end():
+    with against(answer(200, {"items": [ITEM]})) as (gateway, server):
+        gateway.requests(ENDPOINT, since=SINCE, until=SINCE + timedelta(hours=1))
+    assert b"start=2026-11-22T09%3A00%3A00Z&end=2026-11-22T10%3A00%3A00Z&" in server.requests[0]
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -196,9 +196,10 @@ def test_all_that_is_wrong_is_named_at_once(refusal, order):
 
 
 def test_a_batch_has_a_most(refusal, create, order, make_settings):
-    small = make_settings(MAX_JOBS_PER_BATCH="3")
+    small = make_settings(MAX_JOBS_PER_BATCH="3", DAILY_PICTURES_PER_USER="5")
     assert refusal(order(variations=2), settings=small) == {
-        "variations": "4 pictures are more than the 3 that one batch may have."
+        "variations": "4 pictures are more than the 3 that one batch may have. "
+        "5 more pictures may be made today. Nothing was sent or charged."
     }
     assert create(order(variations=1), settings=small)
 

@@ -96,6 +96,38 @@ def test_more_than_is_left_is_refused_with_the_number(conn, limited, owner, limi
     assert limits.left_today(conn, settings, user_id=owner.id) == 0
 
 
+BOTH = (
+    "2,000 pictures are more than the 200 that one batch may have. "
+    "60 more pictures may be made today."
+)
+
+
+@pytest.mark.parametrize(
+    ("one_batch", "sentence"),
+    [("200", BOTH), ("5000", "Only 60 more pictures may be made today.")],
+)
+def test_five_hundred_photos_times_four_are_refused_with_what_is_left(
+    conn, limited, owner, one_batch, sentence
+):
+    factories.make_workflow(conn)
+    photos = [factories.make_image(conn, user=owner) for _ in range(500)]
+    settings = limited(everybody=500, each=200, MAX_JOBS_PER_BATCH=one_batch)
+    factories.make_batch(conn, user=owner, photos=photos[:140])
+    with pytest.raises(InvalidFields) as refused:
+        batches.create(conn, settings, order=order_of(owner, photos, variations=4))
+    assert refused.value.fields.keys() == {"variations"}
+    assert refused.value.fields["variations"].startswith(sentence)
+    assert "Nothing was sent or charged." in refused.value.fields["variations"]
+    assert submissions.count_today(conn).count == 140
+
+
+def test_the_last_one_is_one(conn, limited, owner):
+    factories.make_workflow(conn)
+    photos = [factories.make_image(conn, user=owner) for _ in range(2)]
+    with pytest.raises(InvalidFields, match="Only 1 more picture may be made today"):
+        batches.create(conn, limited(each=1), order=order_of(owner, photos))
+
+
 def test_a_click_that_was_accepted_is_answered_at_the_limit(conn, limited, owner):
     factories.make_workflow(conn)
     settings = limited(each=1)

@@ -213,9 +213,17 @@ def test_a_workflow_that_was_switched_off_meanwhile(as_owner, conn, photos):
 
 
 def test_too_many_pictures_for_one_batch(as_owner, conn, owner, photos):
-    many = [factories.make_image(conn, user=owner) for _ in range(51)]
+    many = [factories.make_image(conn, user=owner) for _ in range(500)]
     answer = make(as_owner, many, variations="4")
-    assert answer.json["fields"]["variations"].startswith("204 pictures are more than the 200")
+    assert (answer.status_code, answer.json["fields"]) == (
+        422,
+        {
+            "variations": "2,000 pictures are more than the 200 that one batch may have. "
+            "200 more pictures may be made today. Nothing was sent or charged."
+        },
+    )
+    page = pages.check(as_owner.post("/batches", data=order(many, variations="4")))
+    assert len(page.all("input", name="image")) == 500, "the form keeps all of them"
 
 
 def test_the_refused_form_keeps_everything(as_owner, photos):
