@@ -21,6 +21,22 @@ class Refused(I2IError):
     """An action that the present state does not allow; the message says why and what to do."""
 
 
+class PerhapsCharged(Refused):
+    """Running these pictures again may pay for them twice, which a person has to want.
+
+    `number` of them were perhaps charged; `others` would start as well and were not.
+    """
+
+    def __init__(self, number: int, *, others: int) -> None:
+        verb, them = ("was", "it") if number == 1 else ("were", "them")
+        super().__init__(
+            f"{plural(number, 'picture')} {verb} sent, and nobody knows yet whether fal charged "
+            f"for {them}. Sending {them} again may make a second picture and a second charge."
+        )
+        self.number = number
+        self.others = others
+
+
 class EmailTaken(Refused):
     """Another user has this e-mail address."""
 

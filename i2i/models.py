@@ -293,14 +293,23 @@ class Place:
     """Where a waiting picture stands among everybody's, from 1.
 
     `turn`: its round, where each round gives every user one; `in_flight` counts everybody's;
-    `paused`: the breaker is open.
+    `preparing`: its photo is not decoded yet; `paused`: the breaker is open.
     """
 
     id: UUID
     place: int
     turn: int
     in_flight: int
+    preparing: bool
     paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """A job that starts again, and whether an earlier request of it was perhaps charged."""
+
+    id: UUID
+    perhaps: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

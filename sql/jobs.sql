@@ -125,7 +125,7 @@ WITH busy AS (
     GROUP BY user_id
 ),
 waiting AS (
-    SELECT job.id, job.user_id, job.created_at,
+    SELECT job.id, job.user_id, job.created_at, job.original_image_id,
            coalesce(busy.in_flight, 0)
                + row_number() OVER (PARTITION BY job.user_id ORDER BY job.created_at, job.position) AS turn
     FROM processing_jobs AS job
@@ -133,10 +133,12 @@ waiting AS (
     WHERE job.status = 'pending'
 ),
 line AS (
-    SELECT id, user_id, turn, row_number() OVER (ORDER BY turn, created_at, id) AS place
+    SELECT id, user_id, original_image_id, turn, row_number() OVER (ORDER BY turn, created_at, id) AS place
     FROM waiting
 )
 SELECT id, place, turn, (SELECT coalesce(sum(in_flight), 0)::bigint FROM busy) AS in_flight,
+       EXISTS (SELECT FROM images
+               WHERE images.id = line.original_image_id AND images.status = 'preparing') AS preparing,
        EXISTS (SELECT FROM breaker WHERE opened_at IS NOT NULL) AS paused
 FROM line
 WHERE user_id = %(user_id)s
@@ -399,10 +401,10 @@ UPDATE processing_jobs
 SET status = 'pending', run_after = now()
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND status = 'held';
 
--- name: retry :exec
--- Failed or cancelled pictures start again: one job, or all of a batch. Not those whose photo or
--- reference cannot be read: they would wait for ever. And of a batch not those that were perhaps
--- charged: that question is asked for each.
+-- name: retry :many
+-- Failed or cancelled pictures start again: one job, or all of a batch; those that were perhaps
+-- charged only when a person wants it. Not those whose photo or reference cannot be read: they
+-- would wait for ever.
 UPDATE processing_jobs AS job
 SET status = 'pending', fal_job_id = NULL, error_code = NULL, error_message = NULL, attention = NULL,
     cancel_requested_at = NULL, queue_position = NULL, started_at = NULL, completed_at = NULL,
@@ -411,14 +413,16 @@ WHERE user_id = %(user_id)s
   AND status = ANY(%(statuses)s::text[])
   AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
   AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s)
-  AND (%(job_id)s::uuid IS NOT NULL OR NOT EXISTS (
+  AND (%(perhaps)s::boolean OR NOT EXISTS (
       SELECT FROM submissions WHERE submissions.job_id = job.id AND submissions.charged = 'unknown'))
   AND NOT EXISTS (
       SELECT FROM images
       WHERE images.status = 'rejected'
         AND (images.id = job.original_image_id OR images.id IN (
             SELECT image_id FROM batch_references AS reference
-            WHERE reference.batch_id = job.batch_id)));
+            WHERE reference.batch_id = job.batch_id)))
+RETURNING id, EXISTS (
+    SELECT FROM submissions WHERE submissions.job_id = job.id AND submissions.charged = 'unknown') AS perhaps;
 
 -- name: reopen :exec
 -- A late picture: the job that was given up takes it after all.

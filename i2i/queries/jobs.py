@@ -17,6 +17,7 @@ from i2i.models import (
     JobEvent,
     NextDue,
     Place,
+    Retried,
     SendTask,
     StatusCount,
     UsualSeconds,
@@ -359,9 +360,16 @@ def retry(
     statuses: Sequence[str],
     job_id: UUID | None = None,
     batch_id: UUID | None = None,
-) -> int:
-    return SQL["retry"].execute(
-        conn, user_id=user_id, statuses=list(statuses), job_id=job_id, batch_id=batch_id
+    perhaps: bool = True,
+) -> list[Retried]:
+    return SQL["retry"].many(
+        conn,
+        Retried,
+        user_id=user_id,
+        statuses=list(statuses),
+        job_id=job_id,
+        batch_id=batch_id,
+        perhaps=perhaps,
     )
 
 

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from i2i import forms
 from i2i.config import Settings
-from i2i.errors import InvalidFields, NotFound, Refused, plural
+from i2i.errors import InvalidFields, NotFound, PerhapsCharged, Refused, plural
 from i2i.forms import Definition
 from i2i.models import Batch, Image, ImageStatus, JobStatus, Workflow
 from i2i.queries import batches, images, jobs, submissions, workflows
@@ -218,18 +218,48 @@ def cancel(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
     return jobs.cancel_waiting(conn, user_id=user_id, batch_id=batch_id)
 
 
-def retry(conn: Connection[Any], settings: Settings, *, batch_id: UUID, user_id: UUID) -> int:
-    """Start the failed pictures again with the same settings; how many start."""
+SCOPES = {
+    "failed": [JobStatus.FAILED],
+    "all": [JobStatus.FAILED, JobStatus.CANCELLED],
+}
+"""What a retry starts again in place, as the same job."""
+
+
+def retry(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    batch_id: UUID,
+    user_id: UUID,
+    scope: str = "failed",
+    perhaps: bool | None = None,
+) -> int:
+    """Start pictures again with the same settings; how many start.
+
+    `perhaps` says whether those that were perhaps charged start too; where there are some and it
+    says nothing, PerhapsCharged asks.
+    """
     get(conn, batch_id=batch_id, user_id=user_id)
+    if scope not in SCOPES:
+        raise InvalidFields({"scope": "Choose failed or all."})
     with conn.transaction():
         submissions.lock_limits(conn)  # before the rows, as everybody does
-        started = jobs.retry(conn, user_id=user_id, batch_id=batch_id, statuses=[JobStatus.FAILED])
+        started = jobs.retry(
+            conn,
+            user_id=user_id,
+            batch_id=batch_id,
+            statuses=SCOPES[scope],
+            perhaps=perhaps is not False,
+        )
+        asked = sum(job.perhaps for job in started)
+        if asked and perhaps is None:
+            raise PerhapsCharged(asked, others=len(started) - asked)
         # They count by now, so it is enough that nothing is exceeded.
         limits.check(conn, settings, user_id=user_id, pictures=0)
         images.notify_work(conn)
     if not started:
         raise Refused(
-            "Nothing to retry at once: no picture of this batch has failed, their photos could not "
-            "be read, or they were perhaps charged; run those again one by one. Nothing was sent."
+            "Nothing to run again: no picture of this batch has failed, or their photos could not "
+            "be read. Nothing was sent."
         )
-    return started
+    return len(started)

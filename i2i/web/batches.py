@@ -11,13 +11,13 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 
 from i2i import forms
-from i2i.errors import InvalidFields
+from i2i.errors import InvalidFields, PerhapsCharged
 from i2i.models import Batch, JobCard, JobStatus
 from i2i.queries import batches as queries
 from i2i.queries import jobs, submissions
 from i2i.services import batches as service
 from i2i.services.workflows import definition_of
-from i2i.web import cards, order_form
+from i2i.web import cards, order_form, sizes
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.sessions import current_user
@@ -25,6 +25,9 @@ from i2i.web.state import settings
 from i2i.web.words import money, plural
 
 bp = Blueprint("batches", __name__)
+
+MANY = 30
+"""Pictures above which small frames are the usual ones."""
 
 
 @bp.get("/batches/new")
@@ -58,15 +61,12 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     batch = service.get(connection(), batch_id=id, user_id=current_user().id)
     if wants_json():
         return jsonify(_as_json(batch))
-    size = request.args.get("size", "")
     outlook = cards.outlook(connection(), settings(), user_id=batch.user_id)
     page = _page(batch, outlook=outlook, version=_version(batch, outlook=outlook))
-    if size not in {"s", "m", "l"}:
-        size = "s" if len(page["cards"]) > 30 else "m"
-    sizes = [
-        (each.upper(), url_for("batches.show", id=id, size=each), each == size) for each in "sml"
-    ]
-    return render_template("batches/show.html", size=size, sizes=sizes, **page)
+    size = sizes.chosen(default="s" if len(page["cards"]) > MANY else "m")
+    return render_template(
+        "batches/show.html", size=size, sizes=sizes.switch("batches.show", size, id=id), **page
+    )
 
 
 @bp.get("/batches/<uuid:id>/live")
@@ -87,7 +87,10 @@ def live(id: UUID) -> ResponseReturnValue:  # noqa: A002
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a page shows: a number for all changes of its jobs, a name for its line, and when."""
+    """What a page shows: a number for all changes of its jobs, a name for its line, and when.
+
+    The line's name begins with its pace, a word for whether it moves at all.
+    """
 
     revision: int
     line: str
@@ -98,6 +101,11 @@ class Version:
         """Equal for pages that show the same."""
         return f"{self.revision}-{self.line}"
 
+    @property
+    def pace(self) -> str:
+        """Whether the line moves: going, paused."""
+        return self.line.partition(".")[0]
+
     def __str__(self) -> str:
         """As the page gives it back in `since`."""
         read_at = self.read_at.timestamp() if self.read_at else 0
@@ -106,8 +114,10 @@ class Version:
 
 def _version(batch: Batch, *, outlook: cards.Outlook) -> Version:
     row = queries.find_version(connection(), batch_id=batch.id)
-    line = [(each.place, each.in_flight, each.paused) for each in outlook.places.values()]
-    return Version(row.revision, f"{zlib.crc32(repr(line).encode()):x}", row.read_at)
+    places = outlook.places.values()
+    line = repr([(each.place, each.in_flight, each.preparing) for each in places])
+    pace = "paused" if any(each.paused for each in places) else "going"
+    return Version(row.revision, f"{pace}.{zlib.crc32(line.encode()):x}", row.read_at)
 
 
 def _since() -> Version | None:
@@ -136,8 +146,11 @@ def _page(
     if since is not None and since.read_at is not None:
         seen = since.read_at - timedelta(seconds=5)  # transactions commit in any order
         changed = {row.id for row in rows if row.updated_at > seen}
-        if since.line != version.line:
-            moved = [each for each in shown if each.id in outlook.places and each.id not in changed]
+        waiting = outlook.places.keys() - changed
+        if since.pace != version.pace:
+            changed |= waiting
+        elif since.line != version.line:
+            moved = [each for each in shown if each.id in waiting]
         shown = [each for each in shown if each.id in changed]
     cells = cards.cells(rows, outlook=outlook)
     count = cards.counts(rows)
@@ -177,14 +190,20 @@ def _in_short(label: str, words: str) -> str:
 
 
 def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.Action]]:
-    """What can be done with several at once; what was perhaps charged is asked for one by one."""
+    """What can be done with several at once; an ellipsis means that a question follows."""
     found: list[tuple[str, cards.Action]] = []
-    if waiting := sum(row.status == JobStatus.PENDING for row in rows):
+    count = cards.counts(rows)
+    if waiting := count[JobStatus.PENDING]:
         url = url_for("batches.cancel", id=batch.id)
         found.append(("text", (f"Cancel {waiting} waiting", "post", url, {})))
-    if failed := sum(row.status == JobStatus.FAILED and row.charged != "unknown" for row in rows):
+    if failed := [row for row in rows if row.status == JobStatus.FAILED]:
         url = url_for("batches.retry", id=batch.id)
-        found.append(("text", (f"Retry {failed} failed", "post", url, {})))
+        asks = "…" if any(row.charged == "unknown" for row in failed) else ""
+        found.append(("text", (f"Retry {len(failed)} failed{asks}", "post", url, {})))
+    done = [row for row in rows if row.status == JobStatus.COMPLETED]
+    if done and cards.batch_status(count) == "done":
+        url = url_for("jobs.show", id=done[0].id, review=1)
+        found.append(("filled", (f"Review {plural(len(done), 'picture')}", "get", url, {})))
     return found
 
 
@@ -223,9 +242,39 @@ def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
 
 @bp.post("/batches/<uuid:id>/retry")
 def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
-    """Start the failed ones again with the same settings."""
-    service.retry(connection(), settings(), batch_id=id, user_id=current_user().id)
+    """Run pictures again with the same settings; asks first where some were perhaps charged."""
+    confirm = request.form.get("confirm", "")
+    try:
+        service.retry(
+            connection(),
+            settings(),
+            batch_id=id,
+            user_id=current_user().id,
+            scope=request.form.get("scope", "failed"),
+            perhaps={"1": True, "free": False}.get(confirm),
+        )
+    except PerhapsCharged as error:
+        return _ask(id, error)
     return _back(id)
+
+
+def _ask(batch_id: UUID, perhaps: PerhapsCharged) -> ResponseReturnValue:
+    """The question before pictures that may be paid twice; for scripts 409 and what to add."""
+    if wants_json():
+        return jsonify(
+            error=f"{perhaps} Add confirm=1 to run them all, confirm=free to leave these out."
+        ), 409
+    url = url_for("batches.retry", id=batch_id)
+    fields = {"scope": request.form.get("scope", "failed")}
+    rest = f"Only the {perhaps.others} not charged" if perhaps.others else ""
+    return render_template(
+        "jobs/confirm.html",
+        title=f"Run {plural(perhaps.number + perhaps.others, 'picture')} again?",
+        sentences=[str(perhaps)],
+        keep=("Leave them", url_for("batches.show", id=batch_id)),
+        also=[(rest, "post", url, fields | {"confirm": "free"})] if rest else [],
+        action=("Send all again, may be charged twice", "post", url, fields | {"confirm": "1"}),
+    )
 
 
 def _back(batch_id: UUID) -> ResponseReturnValue:

@@ -111,7 +111,7 @@ def running() -> dict[str, object] | None:
     return cards.running(connection(), batch_id=newest.id, user_id=user.id)
 
 
-def banner() -> dict[str, str | None] | None:
+def banner() -> dict[str, object] | None:
     """Why no pictures are made just now, if they are not."""
     user = g.get("user")
     if user is None or "connection" not in g:
@@ -119,22 +119,24 @@ def banner() -> dict[str, str | None] | None:
     state = breaker.find(connection(), user_id=user.id)
     if state.opened_at is None or state.checked_at is None or state.next_check_at is None:
         return None
-    why = {
-        "balance": "The account at fal has no balance left or is locked.",
-        "key": "The account at fal does not take our key.",
+    why, over = {
+        "balance": (
+            "The account at fal has no balance left or is locked.",
+            "when it is topped up",
+        ),
+        "key": ("The account at fal does not take our key.", "when that is over"),
     }[state.reason or "key"]
     waits = "waits and starts by itself" if state.waiting == 1 else "wait and start by themselves"
-    todo = (
-        "Look at https://fal.ai/dashboard/billing, and at the key of this site."
-        if user.role == Role.ADMIN
-        else "Uploading, looking and downloading work as always."
-    )
     return {
         "title": "Making pictures is paused.",
         "sentence": f"{why} Nothing failed and nothing is lost: "
-        f"{words.plural(state.waiting, 'picture')} {waits} when that is over.",
-        "more": f"{todo} Last checked {words.clock(state.checked_at)}, "
+        f"{words.plural(state.waiting, 'picture')} {waits} {over}.",
+        "more": "Uploading, looking and downloading work as always. "
+        f"Last checked {words.clock(state.checked_at)}, "
         f"again at {words.clock(state.next_check_at)}.",
+        "link": ("Billing at fal", "https://fal.ai/dashboard/billing")
+        if user.role == Role.ADMIN
+        else None,
     }
 
 

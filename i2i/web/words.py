@@ -107,6 +107,20 @@ def ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
+def halves(name: str) -> tuple[str, str]:
+    """A file name in two parts, of which the first may be shortened; short names have no second.
+
+    "IMG_" and "0042.jpg", but "NF26-016_denim-jacket" and ".jpg": what tells it from others stays.
+    """
+    if len(name) <= 12:
+        return name, ""
+    stem, dot, kind = name.rpartition(".")
+    if not dot or len(kind) > 4:
+        return name[:-4], name[-4:]
+    number = stem[-4:] if any(letter.isdigit() for letter in stem[-4:]) else ""
+    return name[: len(name) - len(number + dot + kind)], number + dot + kind
+
+
 def browser(user_agent: str) -> str:
     """As in "Chromium on Linux": enough to recognise one's own places."""
     names = [
@@ -133,7 +147,7 @@ def register(app: Flask) -> None:
     """Make them known to the templates."""
     state: State = app.extensions["i2i"]
     settings = state.settings
-    for function in (money, clock, day, seconds, megabytes, gigabytes, thousands, ordinal):
+    for function in (money, clock, day, seconds, megabytes, gigabytes, thousands, ordinal, halves):
         app.add_template_filter(function)
     shared: dict[str, Any] = {
         "plural": plural,

@@ -250,7 +250,7 @@ def test_cancelling_stops_what_has_not_started(conn, create, order, owner, other
 def test_retrying_starts_only_what_failed(conn, settings, create, order, owner, other):
     batch = create(order())
     (first, second) = factories.jobs_of(conn, batch)
-    with pytest.raises(Refused, match="Nothing to retry"):
+    with pytest.raises(Refused, match="Nothing to run again"):
         batches.retry(conn, settings, batch_id=batch.id, user_id=owner.id)
     fence = factories.claim(conn, first)
     jobs.fail(conn, job_id=first.id, fence=fence, error_code="refused", error_message="No.")

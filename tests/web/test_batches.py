@@ -8,8 +8,10 @@ import factories
 import pages
 import pytest
 
+from i2i.queries import breaker
 from i2i.queries import images as image_queries
 from i2i.queries import jobs as job_queries
+from i2i.services import jobs as job_service
 from i2i.services import workflows as workflow_service
 
 EVIL = '"><img src=x onerror=alert(1)>.jpg'
@@ -396,8 +398,66 @@ def test_retrying_what_failed(as_owner, conn, owner):
     assert as_owner.json(url).json["counts"] == {"pending": 1}
     answer = as_owner.post(f"{url}/retry")
     assert answer.status_code == 409
-    assert "Nothing to retry" in pages.check(answer).text
+    assert "Nothing to run again" in pages.check(answer).text
     assert as_owner.json(f"{url}/retry", method="POST").json.keys() == {"error"}
+
+
+def perhaps_charged(conn, owner, photos):
+    """A batch with two failed pictures, of which one was perhaps charged."""
+    batch = factories.make_batch(conn, user=owner, photos=photos[:2])
+    first, second = factories.jobs_of(conn, batch)
+    factories.move(conn, first, user=owner, status="failed")
+    factories.move(conn, second, user=owner, status="unknown")
+    job_service.give_up(conn, job_id=second.id, user_id=owner.id)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("label", "counts"),
+    [
+        ("Send all again, may be charged twice", {"pending": 2}),
+        ("Only the 1 not charged", {"pending": 1, "failed": 1}),
+    ],
+)
+def test_what_was_perhaps_charged_is_asked_once_more(as_owner, conn, owner, photos, label, counts):
+    url = f"/batches/{perhaps_charged(conn, owner, photos).id}"
+    page = pages.check(as_owner.get(url))
+    assert "Retry 2 failed…" in [each.text for each in page.all("button")]
+    answer = as_owner.json(f"{url}/retry", method="POST")
+    assert (answer.status_code, answer.json.keys()) == (409, {"error"})
+    question = pages.check(as_owner.post(f"{url}/retry"))
+    assert question.one("h1").text == "Run 2 pictures again?"
+    assert "1 picture was sent, and nobody knows yet" in question.text
+    assert as_owner.json(url).json["counts"] == {"failed": 2}
+    button = next(each for each in question.all("button") if each.text == label)
+    fields = {each["name"]: each["value"] for each in button.parent.all("input")}
+    assert as_owner.post(button.parent["action"], data=fields).status_code == 303
+    assert as_owner.json(url).json["counts"] == counts
+
+
+def test_everything_again_starts_the_cancelled_too(as_owner, conn, owner, photos):
+    batch = factories.make_batch(conn, user=owner, photos=photos[:2])
+    first, second = factories.jobs_of(conn, batch)
+    factories.move(conn, first, user=owner, status="failed")
+    job_queries.cancel_waiting(conn, user_id=owner.id, job_id=second.id)
+    url = f"/batches/{batch.id}"
+    assert (
+        as_owner.json(f"{url}/retry", method="POST", data={"scope": "nothing"}).status_code == 422
+    )
+    assert as_owner.post(f"{url}/retry", data={"scope": "all"}).status_code == 303
+    assert as_owner.json(url).json["counts"] == {"pending": 2}
+
+
+def test_a_finished_batch_is_to_be_reviewed(as_owner, conn, owner, photos):
+    batch = factories.make_batch(conn, user=owner, photos=photos[:2])
+    first, second = factories.jobs_of(conn, batch)
+    factories.move(conn, second, user=owner, status="completed")
+    url = f"/batches/{batch.id}"
+    assert not pages.check(as_owner.get(url)).all("a", class_="filled")
+    factories.move(conn, first, user=owner, status="failed")
+    link = pages.check(as_owner.get(url)).one("a", class_="filled")
+    assert (link.text, link["href"]) == ("Review 1 picture", f"/jobs/{second.id}?review=1")
+    assert as_owner.get(link["href"]).status_code == 200
 
 
 # --- Watching ---------------------------------------------------------------------------------
@@ -494,6 +554,29 @@ def test_the_line_moves_without_a_change_of_ones_own(as_owner, conn, owner, othe
     assert fragment.one("li", value="1").text == "1st in line · no data yet"
 
 
+def test_a_pause_reaches_the_page(as_owner, conn, owner):
+    job = factories.make_job(conn, user=owner)
+    settle(conn)
+    page = pages.check(as_owner.get(f"/batches/{job.batch_id}"))
+    assert "hidden" in page.one("section", id="banner").attributes
+    breaker.trip(conn, reason="balance")
+    fragment = pages.check(ask(as_owner, page), whole=False)
+    assert "Paused 1st in line" in fragment.one("article").text
+    assert "Making pictures is paused." in fragment.one("section", id="banner").text
+    assert fragment.one(id="status").text == "0 of 1 done. 1 is paused and starts by itself."
+
+
+def test_a_prepared_photo_reaches_the_page(as_owner, conn, owner):
+    photo = factories.make_image(conn, user=owner, status="preparing")
+    job = factories.make_job(conn, user=owner, image=photo)
+    settle(conn)
+    page = pages.check(as_owner.get(f"/batches/{job.batch_id}"))
+    assert "photo is being prepared" in page.one("article").text
+    image_queries.finish_preparing(conn, image_id=photo.id, fence=0, width=64, height=48)
+    fragment = pages.check(ask(as_owner, page), whole=False)
+    assert fragment.one("li", value="1").text == "1st in line · no data yet"
+
+
 @pytest.mark.parametrize("since", ["", "x", "1", "1-", "1-x", "-5", "1-" + "9" * 40, "%00", "1-٣"])
 def test_an_odd_since_shows_everything(as_owner, pilot, since):
     answer = as_owner.get(f"{pilot['url']}/live?since={since}")
@@ -535,9 +618,17 @@ def test_statements_do_not_grow_with_the_pictures(as_owner, conn, owner, count_s
 
 
 @pytest.mark.parametrize("size", ["s", "m", "l", "", "xl"])
-def test_the_size_of_the_frames(as_owner, pilot, size):
-    page = pages.check(as_owner.get(f"{pilot['url']}?size={size}"))
-    assert f"sheet-{size if size in set('sml') else 'm'}" in page.one(id="cards")["class"]
+def test_the_size_of_the_frames_is_kept(as_owner, pilot, size):
+    for url in (f"{pilot['url']}?size={size}", pilot["url"]):
+        page = pages.check(as_owner.get(url))
+        assert f"sheet-{size if size in set('sml') else 'm'}" in page.one(id="cards")["class"]
+
+
+def test_many_pictures_have_small_frames(as_owner, conn, owner):
+    photos = [factories.make_image(conn, user=owner)] * 31
+    batch = factories.make_batch(conn, user=owner, photos=photos)
+    page = pages.check(as_owner.get(f"/batches/{batch.id}"))
+    assert "sheet-s" in page.one(id="cards")["class"]
 
 
 def test_names_are_shown_never_run(as_owner, conn, owner):

@@ -47,7 +47,9 @@ def look(*rows, usual=None, at_once=10, each=None, first=1, in_flight=0, paused=
     """The outlook on these rows: those that wait stand in line one behind the other."""
     waiting = [row for row in rows if row.status == "pending"]
     places = {
-        row.id: Place(id=row.id, place=place, turn=place, in_flight=in_flight, paused=paused)
+        row.id: Place(
+            id=row.id, place=place, turn=place, in_flight=in_flight, preparing=False, paused=paused
+        )
         for place, row in enumerate(waiting, start=first)
     }
     known = {"basic-v1": usual} if usual else {}

@@ -141,3 +141,18 @@ def test_plurals():
 )
 def test_browsers(user_agent, shown):
     assert words.browser(user_agent) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("tee.jpg", ("tee.jpg", "")),
+        ("IMG_20260301_0042.jpg", ("IMG_20260301_", "0042.jpg")),
+        ("NF26-016_denim-jacket.jpg", ("NF26-016_denim-jacket", ".jpg")),
+        ("a name without an end", ("a name without an", " end")),
+        ("ends in a dot, here.", ("ends in a dot, here", ".")),
+    ],
+)
+def test_a_name_is_shortened_in_its_middle(name, parts):
+    assert words.halves(name) == parts
+    assert "".join(parts) == name
