@@ -5,7 +5,7 @@ SURFACE of the variables: `docs/reference.md`; `.env.example` lists them all.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -116,6 +116,11 @@ class Settings:
         public_url = read("PUBLIC_URL", None, _public_url)
         if public_url and not public_url.startswith("https:") and not _is_loopback(queue_url):
             fail("PUBLIC_URL", "must be https: fal calls it. Only a practice server takes http.")
+        trusted_hosts = read("TRUSTED_HOSTS", (), _words)
+        if public_url and trusted_hosts and not _is_among(public_url, trusted_hosts):
+            fail(
+                "TRUSTED_HOSTS", "does not name the host of PUBLIC_URL: fal's calls would get 400."
+            )
         secret_key = secret("SECRET_KEY") or _kept_secret(data_dir)
         if secret_key is None:
             fail(
@@ -137,7 +142,7 @@ class Settings:
             blob_url=read("BLOB_URL", f"file://{data_dir}/blobs", _blob_url),
             public_url=public_url,
             trusted_proxies=read("TRUSTED_PROXIES", 0, _whole(0, 10)),
-            trusted_hosts=read("TRUSTED_HOSTS", (), _words),
+            trusted_hosts=trusted_hosts,
             max_upload_bytes=read("MAX_UPLOAD_MB", 25, _whole(1, 1000)) * 1_000_000,
             max_files_per_upload=read("MAX_FILES_PER_UPLOAD", 50, _whole(1, 1000)),
             max_image_pixels=read("MAX_IMAGE_PIXELS", 50_000_000, _whole(10_000, 250_000_000)),
@@ -155,6 +160,15 @@ class Settings:
             log_level=read("LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error")),
             log_format=read("LOG_FORMAT", "text", _one_of("text", "json")),
         )
+
+
+def _is_among(url: str, hosts: Sequence[str]) -> bool:
+    """Whether a URL's host is named, itself or under an entry like `.example.com`."""
+    host = (urlsplit(url).hostname or "").lower()
+    names = {entry.lower().partition(":")[0] for entry in hosts}
+    return host in names or any(
+        host == name[1:] or host.endswith(name) for name in names if name.startswith(".")
+    )
 
 
 def _is_loopback(url: str) -> bool:

@@ -468,7 +468,6 @@ class WebhookEvent:
     request_id: str
     job_id: UUID | None
     endpoint: str
-    state: str
     known_request_id: str | None
 
 

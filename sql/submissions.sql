@@ -145,6 +145,15 @@ SET request_id = %(request_id)s, status_url = %(status_url)s, response_url = %(r
     cancel_url = %(cancel_url)s, accepted_at = coalesce(accepted_at, now()), look_after = now()
 WHERE token = %(token)s AND look_until IS NOT NULL AND request_id IS NULL;
 
+-- name: revive :exec
+-- It left, counts as free, and fal ran it all the same: perhaps charged, and its picture is wanted.
+UPDATE submissions
+SET state = 'settled', outcome = 'expired', charged = 'unknown', request_id = %(request_id)s,
+    status_url = %(status_url)s, response_url = %(response_url)s, cancel_url = %(cancel_url)s,
+    accepted_at = now(), look_after = now(), look_until = now() + interval '1 day'
+WHERE token = %(token)s AND state IN ('rejected', 'abandoned') AND sent_at IS NOT NULL
+  AND request_id IS NULL;
+
 -- name: reopen :exec
 -- Its picture came late, and nothing newer lives: it is collected like any other.
 UPDATE submissions AS submission

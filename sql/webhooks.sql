@@ -22,7 +22,7 @@ ON CONFLICT ON CONSTRAINT webhook_events_body_key DO NOTHING;
 -- name: claim :optional
 -- The oldest one to be applied, with its submission as it is now. Locked until commit.
 SELECT event.id, event.token, event.request_id, submission.job_id, submission.endpoint,
-       submission.state, submission.request_id AS known_request_id
+       submission.request_id AS known_request_id
 FROM webhook_events AS event
 JOIN submissions AS submission ON submission.token = event.token
 WHERE event.applied_at IS NULL

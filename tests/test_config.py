@@ -91,6 +91,28 @@ def test_values_are_read_in_their_units():
     assert settings.log_level == "info"
 
 
+@pytest.mark.parametrize(
+    ("hosts", "holds"),
+    [
+        ("", True),
+        ("other.example, I2I.example.com", True),
+        ("i2i.example.com:443", True),
+        (".example.com", True),
+        ("example.com", False),
+        (".i2i.example", False),
+        ("other.example", False),
+    ],
+)
+def test_the_host_that_fal_calls_is_trusted(hosts, holds):
+    environ = {"PUBLIC_URL": "https://i2i.example.com", "TRUSTED_HOSTS": hosts}
+    if holds:
+        assert read(**environ).public_url == "https://i2i.example.com"
+    else:
+        with pytest.raises(SystemExit) as caught:
+            read(**environ)
+        assert caught.value.code.startswith("i2i: TRUSTED_HOSTS does not name the host")
+
+
 def test_a_missing_secret_is_told_in_one_line(tmp_path):
     with pytest.raises(SystemExit) as caught:
         Settings.from_env({"DATA_DIR": str(tmp_path)})

@@ -716,6 +716,27 @@ def test_the_answer_of_a_post_is_saved_however_late(
     assert ledger_of(conn, job) == [(state, None, None)]
 
 
+def test_a_request_that_leaves_after_it_was_proven_absent_is_not_lost(
+    conn, make_worker, settings, worker, job, practice, caplog
+):
+    """A worker froze after its last look at the clock and before the write, for a long time."""
+
+    def be_proven_absent():
+        job_service.recover_expired(conn, now=datetime.now(UTC) + timedelta(seconds=60))
+        (task,) = jobs.claim_fal(conn, status="unknown", page_size=1, lease_seconds=45)
+        job_service.prove_absent(conn, task=task)
+        assert ledger_of(conn, job) == [("abandoned", None, None)]
+
+    step(make_worker(EventfulFal(settings, before=be_proven_absent)))
+    assert status_of(conn, job) == "pending"
+    assert ledger_of(conn, job) == [("settled", "expired", "unknown")]
+    assert "counted as never accepted" in caplog.text
+    drive(worker, is_in(conn, job, "completed"), later=60)
+    drive(worker, lambda: card_of(conn, job).further == 1, later=500)
+    assert ledger_of(conn, job) == [("settled", "picture", "yes")] * 2
+    assert charges(practice) == 2
+
+
 def test_trouble_after_the_post_never_gives_the_request_up(
     conn, make_worker, settings, job, practice
 ):

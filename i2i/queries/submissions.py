@@ -188,6 +188,25 @@ def find_late_request(
     )
 
 
+def revive(
+    conn: Connection[Any],
+    *,
+    token: str,
+    request_id: str,
+    status_url: str,
+    response_url: str,
+    cancel_url: str,
+) -> int:
+    return SQL["revive"].execute(
+        conn,
+        token=token,
+        request_id=request_id,
+        status_url=status_url,
+        response_url=response_url,
+        cancel_url=cancel_url,
+    )
+
+
 def reopen(
     conn: Connection[Any], *, token: str, output_urls: Sequence[str], cost: Decimal | None
 ) -> int:

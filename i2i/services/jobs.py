@@ -9,7 +9,7 @@ import random
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -141,19 +141,20 @@ def begin_send(conn: Connection[Any], sending: Sending) -> bool:
 
 
 def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepted) -> bool:
-    """Save fal's answer. Keyed by the token: also when the lease is gone or the answer is late."""
+    """Save fal's answer. Keyed by the token: also when the lease is gone or the answer is late.
+
+    False when the job does not run on with it. What was given up meanwhile is looked for under its
+    id, and so is what counted as never accepted: no picture of it is lost.
+    """
     with _one_owner(conn, token=token, request_id=accepted.request_id):
-        saved = submissions.accept(
-            conn,
-            token=token,
-            request_id=accepted.request_id,
-            status_url=accepted.status_url,
-            response_url=accepted.response_url,
-            cancel_url=accepted.cancel_url,
-        )
-        if saved:
+        if submissions.accept(conn, token=token, **asdict(accepted)):
             jobs.accept(conn, job_id=job_id, fal_job_id=accepted.request_id, delay_seconds=1)
             return True
+        if submissions.find_late_request(conn, token=token, **asdict(accepted)):
+            return False
+        if submissions.revive(conn, token=token, **asdict(accepted)):
+            log.error("fal ran request %s, which counted as never accepted", accepted.request_id)
+            return False
     known = webhooks.find_submission(conn, token=token, request_id=accepted.request_id)
     if known is not None and known.request_id not in {None, accepted.request_id}:
         log.error(
@@ -164,20 +165,10 @@ def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepte
     return False
 
 
-def find_late(conn: Connection[Any], *, token: str, accepted: Accepted) -> bool:
-    """Save under which id fal runs what was given up; False: known, or nobody looks for it."""
+def find_late(conn: Connection[Any], *, token: str, accepted: Accepted) -> None:
+    """Save under which id fal runs what was given up."""
     with _one_owner(conn, token=token, request_id=accepted.request_id):
-        return bool(
-            submissions.find_late_request(
-                conn,
-                token=token,
-                request_id=accepted.request_id,
-                status_url=accepted.status_url,
-                response_url=accepted.response_url,
-                cancel_url=accepted.cancel_url,
-            )
-        )
-    return False
+        submissions.find_late_request(conn, token=token, **asdict(accepted))
 
 
 @contextmanager

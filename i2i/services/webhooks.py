@@ -13,7 +13,7 @@ from psycopg import Connection
 from i2i.config import Settings
 from i2i.errors import NotFound, Refused
 from i2i.gateways.fal import request_urls
-from i2i.models import SubmissionState, WebhookEvent
+from i2i.models import WebhookEvent
 from i2i.queries import images, webhooks
 from i2i.services import jobs as job_service
 
@@ -74,13 +74,9 @@ def _apply(conn: Connection[Any], settings: Settings, event: WebhookEvent) -> No
             event.known_request_id,
         )
         return
-    if event.state in {SubmissionState.REJECTED, SubmissionState.ABANDONED}:
-        log.error("fal ran request %s, which counts as never accepted", event.request_id)
-        return
     urls = request_urls(settings, event.endpoint, event.request_id)
     if event.job_id is not None:
-        # Guarded by the submission's state: nothing happens when it was accepted meanwhile.
+        # Guarded by the submission's state: nothing happens when its id is known by now.
         job_service.accept(conn, job_id=event.job_id, token=event.token, accepted=urls)
         webhooks.make_job_due(conn, job_id=event.job_id, request_id=event.request_id)
-    job_service.find_late(conn, token=event.token, accepted=urls)
     webhooks.make_look_due(conn, token=event.token, request_id=event.request_id)

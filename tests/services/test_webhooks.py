@@ -181,10 +181,18 @@ def test_one_that_never_fits_does_not_stop_the_others(conn, settings, owner, cap
 
 
 def test_what_counts_as_never_accepted_and_ran_is_an_alarm(conn, settings, owner, caplog):
+    """And its picture is looked for, since it is perhaps paid."""
     job = factories.make_job(conn, user=owner, status="failed")
-    call_back(conn, job)
+    assert ledger(conn, job).state == SubmissionState.REJECTED
+    request_id = call_back(conn, job)
     webhooks.apply_pending(conn, settings)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+    found = ledger(conn, job)
+    assert (found.state, found.outcome, found.charged) == ("settled", "expired", "unknown")
+    assert found.request_id == request_id
+    (due,) = conn.execute("SELECT look_after <= now() FROM submissions").fetchone()
+    assert due
+    assert jobs.find(conn, job_id=job.id).status == JobStatus.FAILED
 
 
 def test_workers_at_once_apply_each_of_them_once(make_settings, database):

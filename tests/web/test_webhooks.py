@@ -16,6 +16,8 @@ from i2i import db
 from i2i.app import create_app
 from i2i.models import JobStatus
 from i2i.queries import jobs
+from i2i.services import jobs as job_service
+from i2i.services import webhooks
 
 PUBLIC = {"PUBLIC_URL": "https://i2i.example.com"}
 REQUEST = "0f3c9e1a-7d67-4bb0-8c62-3c0a3d4d9f11"
@@ -141,7 +143,25 @@ def test_an_altered_body_is_refused(fal, conn, sent):
     assert (answer.status_code, events(conn)) == (401, [])
 
 
-@pytest.mark.parametrize(("late", "status"), [(-302, 401), (-290, 200), (290, 200), (301, 401)])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Request-Id", ANOTHER),
+        ("User-Id", "somebody"),
+        ("Timestamp", "{now}"),
+        ("Signature", "0" * 128),
+    ],
+)
+def test_an_altered_header_is_refused(fal, conn, sent, header, value):
+    altered = {f"X-Fal-Webhook-{header}": value.format(now=math.ceil(fal.now()) + 9)}
+    answer = fal.post(sent, callbacks.body_of(REQUEST), **altered)
+    assert (answer.status_code, events(conn)) == (401, [])
+
+
+@pytest.mark.parametrize(
+    ("late", "status"),
+    [(-3600, 401), (-301, 401), (-290, 200), (290, 200), (301, 401), (3600, 401)],
+)
 def test_five_minutes_of_difference_are_allowed(fal, sent, late, status):
     assert fal.post(sent, callbacks.body_of(REQUEST), late=late).status_code == status
 
@@ -162,6 +182,23 @@ def test_another_jobs_token_is_refused(fal, conn, owner, sent, status):
     wrong = fal.post(token_of(conn, job), callbacks.body_of(REQUEST))
     stolen = fal.post(sent, callbacks.body_of(request_id), request_id=request_id)
     assert (wrong.status_code, stolen.status_code, events(conn)) == (409, 409, [])
+
+
+def test_one_hour_late_it_still_finds_its_request(fal, conn, owner, settings):
+    """fal signs each try anew. Meanwhile a person has given the lost answer up."""
+    job = factories.make_job(conn, user=owner, status="unknown")
+    job_service.give_up(conn, job_id=job.id, user_id=owner.id)
+    conn.execute(
+        "UPDATE submissions SET sent_at = sent_at - interval '1 hour',"
+        " look_after = now() + interval '5 minutes'"
+    )
+    token = token_of(conn, job)
+    for _ in range(2):
+        assert fal.post(token, callbacks.body_of(REQUEST)).status_code == 200
+    assert [webhooks.apply_pending(conn, settings) for _ in range(2)] == [1, 0]
+    found = conn.execute("SELECT request_id, look_after <= now() FROM submissions").fetchone()
+    assert found == (REQUEST, True)
+    assert jobs.find(conn, job_id=job.id).status == JobStatus.FAILED
 
 
 @pytest.mark.parametrize("status", ["processing", "storing", "completed"])
@@ -248,6 +285,9 @@ def test_ten_at_once_are_one(make_settings, database, platform, signer):
         assert events(conn) == [(token, REQUEST)]
         assert len(list(conn.notifies(timeout=1))) == 1
         assert jobs.find(conn, job_id=job.id).status == JobStatus.SUBMITTING
+        assert [webhooks.apply_pending(conn, settings) for _ in range(2)] == [1, 0]
+        story = [event.to_status for event in jobs.list_events(conn, job_id=job.id)]
+        assert story == ["pending", "submitting", "processing"], "one transition"
 
 
 class NoPool:
