@@ -116,7 +116,7 @@ class Settings:
         public_url = read("PUBLIC_URL", None, _public_url)
         if public_url and not public_url.startswith("https:") and not _is_loopback(queue_url):
             fail("PUBLIC_URL", "must be https: fal calls it. Only a practice server takes http.")
-        trusted_hosts = read("TRUSTED_HOSTS", (), _words)
+        trusted_hosts = read("TRUSTED_HOSTS", cls.trusted_hosts, _words)
         if public_url and trusted_hosts and not _is_among(public_url, trusted_hosts):
             fail(
                 "TRUSTED_HOSTS", "does not name the host of PUBLIC_URL: fal's calls would get 400."

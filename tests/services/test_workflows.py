@@ -154,6 +154,6 @@ def test_deleting(conn, owner):
     assert versions(conn, "unused") == []
 
     factories.make_job(conn, user=owner)
-    with pytest.raises(Refused, match=r"used for 1 pictures.*flask workflows disable basic-v1"):
+    with pytest.raises(Refused, match=r"used for 1 picture,.*flask workflows disable basic-v1"):
         workflows.delete(conn, workflow_id="basic-v1")
     assert queries.find(conn, workflow_id="basic-v1") is not None
