@@ -273,6 +273,14 @@ class JobCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParentResult:
+    """A job, and the picture that it makes again."""
+
+    id: UUID
+    result_image_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCount:
     """How many jobs are in a state."""
 

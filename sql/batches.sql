@@ -29,6 +29,16 @@ FROM batches AS batch
 JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
 WHERE batch.client_key = %(client_key)s AND batch.user_id = %(user_id)s;
 
+-- name: list_children :many
+-- Batches that make pictures of this one again, oldest first.
+SELECT batch.id, batch.user_id, batch.parent_id, version.workflow_name, batch.workflow_version_id,
+       version.definition, batch.parameters, batch.variations, batch.pilot, batch.estimate,
+       batch.client_key, batch.content_digest, batch.created_at
+FROM batches AS batch
+JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
+WHERE batch.parent_id = %(batch_id)s AND batch.user_id = %(user_id)s
+ORDER BY batch.created_at, batch.id;
+
 -- name: find_version :one
 -- The revisions only grow, so their sum moves with every commit, in whatever order they come.
 SELECT coalesce(sum(revision), 0)::bigint AS revision, clock_timestamp() AS read_at

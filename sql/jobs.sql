@@ -50,6 +50,15 @@ FROM job_cards
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
 ORDER BY position;
 
+-- name: list_parent_results :many
+-- What the pictures of a batch make again, where that can still be shown.
+SELECT job.id, result.id AS result_image_id
+FROM processing_jobs AS job
+JOIN processing_jobs AS parent ON parent.id = job.parent_id AND parent.user_id = job.user_id
+JOIN images AS result ON result.id = parent.result_image_id
+WHERE job.batch_id = %(batch_id)s AND job.user_id = %(user_id)s
+  AND result.has_preview AND result.deleted_at IS NULL AND parent.deleted_at IS NULL;
+
 -- name: page_history :many
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,

@@ -55,6 +55,10 @@ def find_by_client_key(conn: Connection[Any], *, client_key: str, user_id: UUID)
     return SQL["find_by_client_key"].optional(conn, Batch, client_key=client_key, user_id=user_id)
 
 
+def list_children(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[Batch]:
+    return SQL["list_children"].many(conn, Batch, batch_id=batch_id, user_id=user_id)
+
+
 def find_version(conn: Connection[Any], *, batch_id: UUID) -> BatchVersion:
     return SQL["find_version"].one(conn, BatchVersion, batch_id=batch_id)
 

@@ -16,6 +16,7 @@ from i2i.models import (
     JobCard,
     JobEvent,
     NextDue,
+    ParentResult,
     Place,
     Retried,
     SendTask,
@@ -61,6 +62,12 @@ def find_card(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> JobCard 
 
 def list_cards(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[JobCard]:
     return SQL["list_cards"].many(conn, JobCard, batch_id=batch_id, user_id=user_id)
+
+
+def list_parent_results(
+    conn: Connection[Any], *, batch_id: UUID, user_id: UUID
+) -> list[ParentResult]:
+    return SQL["list_parent_results"].many(conn, ParentResult, batch_id=batch_id, user_id=user_id)
 
 
 def page_history(

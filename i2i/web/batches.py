@@ -17,7 +17,7 @@ from i2i.queries import batches as queries
 from i2i.queries import jobs, submissions
 from i2i.services import batches as service
 from i2i.services.workflows import definition_of
-from i2i.web import cards, order_form, sizes
+from i2i.web import cards, lineage, order_form, sizes
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.sessions import current_user
@@ -65,7 +65,11 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     page = _page(batch, outlook=outlook, version=_version(batch, outlook=outlook))
     size = sizes.chosen(default="s" if len(page["cards"]) > MANY else "m")
     return render_template(
-        "batches/show.html", size=size, sizes=sizes.switch("batches.show", size, id=id), **page
+        "batches/show.html",
+        size=size,
+        sizes=sizes.switch("batches.show", size, id=id),
+        **lineage.of(connection(), batch),
+        **page,
     )
 
 
@@ -141,7 +145,11 @@ def _page(
     spending = submissions.spending_of_batch(conn, batch_id=batch.id)
     definition = definition_of(batch.definition)
     settings_rows = forms.describe(definition.parameter_schema, batch.parameters)
-    shown = cards.build(rows, outlook=outlook)
+    before = {}
+    if batch.parent_id:
+        made = jobs.list_parent_results(conn, batch_id=batch.id, user_id=batch.user_id)
+        before = {each.id: each.result_image_id for each in made}
+    shown = cards.build(rows, outlook=outlook, before=before)
     moved: list[cards.Card] = []
     if since is not None and since.read_at is not None:
         seen = since.read_at - timedelta(seconds=5)  # transactions commit in any order

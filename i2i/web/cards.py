@@ -79,6 +79,7 @@ class Card:
     original_alt: str
     original_thumb_url: str
     result_thumb_url: str | None
+    inset_thumb_url: str | None
     glyph: str
     tone: str
     word: str
@@ -148,15 +149,18 @@ def usual_seconds(conn: Connection[Any]) -> dict[str, float]:
     return {row.workflow_name: row.seconds for row in jobs.list_usual_seconds(conn)}
 
 
-def build(rows: Sequence[JobCard], *, outlook: Outlook) -> list[Card]:
-    """Cards for jobs in their order."""
-    return [_card(row, outlook=outlook) for row in rows]
+def build(
+    rows: Sequence[JobCard], *, outlook: Outlook, before: Mapping[UUID, UUID] | None = None
+) -> list[Card]:
+    """Cards for jobs in their order; `before` has the pictures that some of them make again."""
+    return [_card(row, outlook=outlook, before=(before or {}).get(row.id)) for row in rows]
 
 
-def _card(row: JobCard, *, outlook: Outlook) -> Card:
+def _card(row: JobCard, *, outlook: Outlook, before: UUID | None) -> Card:
     elapsed, usual = _elapsed(row), outlook.usual.get(row.workflow_name)
     state = describe_state(row, outlook=outlook)
     has_picture = row.result_image_id is not None and bool(row.result_has_preview)
+    inset = before or (row.original_image_id if has_picture else None)
     return Card(
         id=row.id,
         position=row.position,
@@ -169,6 +173,7 @@ def _card(row: JobCard, *, outlook: Outlook) -> Card:
         result_thumb_url=url_for("images.show", id=row.result_image_id, size="thumb")
         if has_picture
         else None,
+        inset_thumb_url=url_for("images.show", id=inset, size="thumb") if inset else None,
         glyph=state.glyph,
         tone=state.tone,
         word=state.word,

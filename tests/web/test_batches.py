@@ -460,6 +460,64 @@ def test_a_finished_batch_is_to_be_reviewed(as_owner, conn, owner, photos):
     assert as_owner.get(link["href"]).status_code == 200
 
 
+# --- Made again -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def family(conn, owner, photos):
+    """A batch with two results, and one that makes both again with another setting."""
+    parent = factories.make_batch(conn, user=owner, photos=photos[:2])
+    for job in factories.jobs_of(conn, parent):
+        factories.move(conn, job, user=owner, status="completed")
+    child = factories.make_batch(
+        conn, user=owner, photos=photos[:2], parameters={"setting": "outdoor", "seed": 5}
+    )
+    conn.execute("UPDATE batches SET parent_id = %s WHERE id = %s", [parent.id, child.id])
+    pairs = zip(factories.jobs_of(conn, parent), factories.jobs_of(conn, child), strict=True)
+    for old, new in pairs:
+        conn.execute("UPDATE processing_jobs SET parent_id = %s WHERE id = %s", [old.id, new.id])
+    return parent, child
+
+
+def test_a_child_says_what_is_different(as_owner, family):
+    parent, child = (f"/batches/{batch.id}" for batch in family)
+    page = pages.check(as_owner.get(child))
+    crumb = page.one("nav", class_="crumbs")
+    assert re.fullmatch(r"History / From the batch of today \d\d:\d\d", crumb.text)
+    assert [each["href"] for each in crumb.all("a")] == ["/jobs", parent]
+    (line,) = page.all("p", class_="lineage")
+    assert line.text == "Setting Outdoor, was Studio white · Seed 5, was left open"
+    assert [each.text for each in line.all("b")] == ["Outdoor", "5"]
+    (link,) = pages.check(as_owner.get(parent)).one("p", class_="lineage").all("a")
+    assert link["href"] == child
+
+
+def test_each_frame_of_a_child_is_a_pair(as_owner, conn, owner, family):
+    before = [job.result_image_id for job in factories.jobs_of(conn, family[0])]
+    jobs = factories.jobs_of(conn, family[1])
+    factories.move(conn, jobs[0], user=owner, status="completed")
+    now = factories.jobs_of(conn, family[1])[0].result_image_id
+    for path in (f"/batches/{family[1].id}", f"/batches/{family[1].id}/live"):
+        page = pages.check(as_owner.get(path), whole="live" not in path)
+        shown = [[img["src"] for img in each.all("img")] for each in page.all("article")]
+        assert shown == [
+            [f"/images/{image}?size=thumb" for image in pair]
+            for pair in [(now, before[0]), (jobs[1].original_image_id, before[1])]
+        ]
+
+
+def test_a_parent_that_is_gone(as_owner, conn, family):
+    conn.execute(
+        "UPDATE processing_jobs SET deleted_at = now() WHERE batch_id = %s", [family[0].id]
+    )
+    page = pages.check(as_owner.get(f"/batches/{family[1].id}"))
+    assert list(page.all("img", class_="inset")) == []
+    conn.execute("DELETE FROM batches WHERE id = %s", [family[0].id])
+    assert (
+        list(pages.check(as_owner.get(f"/batches/{family[1].id}")).all("p", class_="lineage")) == []
+    )
+
+
 # --- Watching ---------------------------------------------------------------------------------
 
 
