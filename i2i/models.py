@@ -40,6 +40,24 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Verdict(StrEnum):
+    """What a person thinks of a picture."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """What is wrong with a picture that was rejected."""
+
+    COLOUR = "colour"
+    LOGO = "logo"
+    FIT = "fit"
+    ANATOMY = "anatomy"
+    BACKGROUND = "background"
+    OTHER = "other"
+
+
 class SubmissionState(StrEnum):
     """A submission's way; live are intent, sent, accepted and unknown."""
 
@@ -270,6 +288,11 @@ class JobCard:
     perhaps: Decimal | None
     estimate: Decimal | None
     further: int
+    verdict: str | None
+    verdict_reason: str | None
+    verdict_note: str
+    verdict_at: datetime | None
+    parent_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ SELECT id, batch_id, position, variation, status, attention, cancel_requested_at
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
        usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
-       cost, perhaps, estimate, further
+       cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
 WHERE id = %(job_id)s AND user_id = %(user_id)s AND deleted_at IS NULL;
 
@@ -45,7 +45,7 @@ SELECT id, batch_id, position, variation, status, attention, cancel_requested_at
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
        usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
-       cost, perhaps, estimate, further
+       cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
 ORDER BY position;
@@ -64,7 +64,7 @@ SELECT id, batch_id, position, variation, status, attention, cancel_requested_at
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
        usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
-       cost, perhaps, estimate, further
+       cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
 WHERE user_id = %(user_id)s AND deleted_at IS NULL
   AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s))
@@ -454,6 +454,13 @@ SET status = %(status)s, fence = fence + 1, lease_until = NULL, attention = NULL
     error_code = %(error_code)s, error_message = %(error_message)s,
     completed_at = CASE WHEN %(status)s = 'failed' THEN now() END
 WHERE id = %(job_id)s AND user_id = %(user_id)s AND status = 'unknown';
+
+-- name: judge :exec
+-- Approved, rejected or neither: of what is made, until it is thrown away.
+UPDATE processing_jobs
+SET verdict = %(verdict)s, verdict_reason = %(reason)s, verdict_note = %(note)s,
+    verdict_at = CASE WHEN %(verdict)s::text IS NOT NULL THEN now() END
+WHERE id = %(job_id)s AND user_id = %(user_id)s AND status = 'completed' AND deleted_at IS NULL;
 
 -- name: list_events :many
 SELECT from_status, to_status, happened_at

@@ -408,6 +408,20 @@ def give_up_unknown(
     )
 
 
+def judge(
+    conn: Connection[Any],
+    *,
+    job_id: UUID,
+    user_id: UUID,
+    verdict: str | None,
+    reason: str | None,
+    note: str,
+) -> int:
+    return SQL["judge"].execute(
+        conn, job_id=job_id, user_id=user_id, verdict=verdict, reason=reason, note=note
+    )
+
+
 def list_events(conn: Connection[Any], *, job_id: UUID) -> list[JobEvent]:
     """Every transition, oldest first."""
     return SQL["list_events"].many(conn, JobEvent, job_id=job_id)

@@ -20,7 +20,7 @@ from psycopg.errors import UniqueViolation
 
 from i2i import forms
 from i2i.config import LEASE_SECONDS, Settings
-from i2i.errors import FalError, FalUnclear, NotFound, Refused
+from i2i.errors import FalError, FalUnclear, InvalidFields, NotFound, Refused
 from i2i.explanations import Explanation, explain, of_code
 from i2i.forms import Definition
 from i2i.gateways.fal import Accepted
@@ -31,8 +31,10 @@ from i2i.models import (
     JobCard,
     JobStatus,
     LateTask,
+    Reason,
     SendTask,
     SubmissionState,
+    Verdict,
 )
 from i2i.queries import images, jobs, submissions, webhooks
 from i2i.services import limits
@@ -42,6 +44,9 @@ log = logging.getLogger("i2i.jobs")
 
 MOST_CRASHES = 3
 """Crashes in a row before anything was sent that fail a job: it is the job that kills workers."""
+
+LONGEST_NOTE = 1000
+"""Characters of the note beside a verdict."""
 
 LOST = "Answer lost. We are looking for it at the provider."
 
@@ -558,3 +563,38 @@ def give_up(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
         ):
             raise Refused("The answer of this picture has come meanwhile.")
         submissions.settle_live(conn, job_id=job_id, detail="given up by a person")
+
+
+def judge(
+    conn: Connection[Any],
+    *,
+    job_id: UUID,
+    user_id: UUID,
+    verdict: str,
+    reason: str = "",
+    note: str = "",
+) -> None:
+    """Approve or reject a picture, or take that back ("none"); a reason goes with a rejection.
+
+    InvalidFields names what is no verdict, no reason or too long; Refused without a picture.
+    """
+    note = note.replace("\r\n", "\n").strip()
+    wrong = {}
+    if verdict not in {*Verdict, "none"}:
+        wrong["verdict"] = "Approve the picture, reject it, or take your verdict back."
+    if reason and (verdict != Verdict.REJECTED or reason not in set(Reason)):
+        wrong["reason"] = "Choose one of the reasons, for a picture that you reject."
+    if len(note) > LONGEST_NOTE:
+        wrong["note"] = f"Write {LONGEST_NOTE:,} characters at most."
+    if wrong:
+        raise InvalidFields(wrong)
+    judged = jobs.judge(
+        conn,
+        job_id=job_id,
+        user_id=user_id,
+        verdict=None if verdict == "none" else verdict,
+        reason=reason or None,
+        note="" if verdict == "none" else note,
+    )
+    if not judged:
+        raise Refused("There is no picture to judge yet.")

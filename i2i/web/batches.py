@@ -329,4 +329,7 @@ def job_as_json(row: JobCard, *, outlook: cards.Outlook) -> dict[str, Any]:
         "created_at": row.created_at.isoformat(),
         "completed_at": row.completed_at.isoformat() if row.completed_at else None,
         "processing_time_ms": row.processing_time_ms,
+        "verdict": row.verdict,
+        "verdict_reason": row.verdict_reason,
+        "verdict_note": row.verdict_note,
     }

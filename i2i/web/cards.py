@@ -17,9 +17,9 @@ from psycopg import Connection
 
 from i2i.config import Settings
 from i2i.explanations import of_code
-from i2i.models import ImageStatus, JobCard, JobStatus, Place
+from i2i.models import ImageStatus, JobCard, JobStatus, Place, Reason, Verdict
 from i2i.queries import jobs
-from i2i.web.words import clock, money, ordinal, plural, seconds
+from i2i.web.words import clock, day, money, ordinal, plural, seconds
 
 Action = tuple[str, str, str, dict[str, str]]
 """Label, method, URL and hidden fields."""
@@ -32,6 +32,16 @@ MOST_CELLS = 120
 
 IN_BAR = 12
 """Frames of the strip in the bar; of a larger batch it shows as many, evenly chosen."""
+
+REASONS = {
+    Reason.COLOUR: "Colour",
+    Reason.LOGO: "Logo or print",
+    Reason.FIT: "Fit",
+    Reason.ANATOMY: "Hands or face",
+    Reason.BACKGROUND: "Background",
+    Reason.OTHER: "Other",
+}
+"""What can be wrong with a picture, in the order of the keys 1 to 6."""
 
 STRIP_ORDER = (
     *("approved", "done", "rejected", "failed", "unknown", "stalled", "saving", "stopping"),
@@ -74,6 +84,7 @@ class Card:
     position: int
     url: str
     status: str
+    verdict: str | None
     attention: str | None
     original_filename: str
     original_alt: str
@@ -166,6 +177,7 @@ def _card(row: JobCard, *, outlook: Outlook, before: UUID | None) -> Card:
         position=row.position,
         url=url_for("jobs.show", id=row.id),
         status=row.status,
+        verdict=row.verdict,
         attention=row.attention,
         original_filename=row.original_filename,
         original_alt=row.original_filename,
@@ -256,6 +268,11 @@ def _making(elapsed: int, usual: float | None) -> State:
 
 
 def _done(row: JobCard) -> State:
+    if row.verdict == Verdict.APPROVED and row.verdict_at:
+        when = day(row.verdict_at)
+        return State("approved", "ink", "Approved", when, when.partition(" ")[0])
+    if row.verdict == Verdict.REJECTED:
+        return State("rejected", "ink", "Rejected", reason(row.verdict_reason))
     if row.result_image_id and not row.result_has_preview:
         return State("done", "ink", "Done", "no preview")
     if row.further:
@@ -263,6 +280,11 @@ def _done(row: JobCard) -> State:
         return State("done", "ink", "Done", f"{made}, one came late", made)
     took = seconds((row.processing_time_ms or 0) / 1000)
     return State("done", "ink", "Done", f"{took} · {money(row.cost)}" if row.cost else took, took)
+
+
+def reason(code: str | None) -> str:
+    """Why a picture was rejected, as in "hands or face"; empty where nobody said."""
+    return REASONS[Reason(code)].lower() if code else ""
 
 
 def charge(row: JobCard) -> str:

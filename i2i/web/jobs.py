@@ -10,7 +10,7 @@ from flask import Blueprint, jsonify, redirect, render_template, request, url_fo
 from flask.typing import ResponseReturnValue
 
 from i2i import forms
-from i2i.errors import NotFound, Refused
+from i2i.errors import InvalidFields, NotFound, Refused
 from i2i.models import Image, JobCard, JobEvent, JobStatus, Submission
 from i2i.queries import images, submissions, users
 from i2i.queries import jobs as queries
@@ -301,6 +301,26 @@ def recover(id: UUID) -> ResponseReturnValue:  # noqa: A002
         case _:
             raise NotFound("There is no such action.")
     return _back(row)
+
+
+@bp.post("/jobs/<uuid:id>/verdict")
+def judge(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """Approve, reject with a reason and a note, or take the verdict back."""
+    row = service.get_card(connection(), job_id=id, user_id=current_user().id)
+    try:
+        service.judge(
+            connection(),
+            job_id=row.id,
+            user_id=current_user().id,
+            verdict=request.form.get("verdict", ""),
+            reason=request.form.get("reason", ""),
+            note=request.form.get("note", ""),
+        )
+    except InvalidFields as error:
+        if wants_json():
+            return jsonify(error="Nothing was changed.", fields=error.fields), 422
+        raise
+    return redirect(url_for("jobs.show", id=id), code=303) if not wants_json() else _back(row)
 
 
 def _ask(row: JobCard, *, action: str, fields: dict[str, str]) -> ResponseReturnValue:

@@ -27,6 +27,7 @@ GET     /jobs/<uuid:id>                      login      login     404    404    
 POST    /jobs/<uuid:id>/cancel               login      login     404    404    303
 POST    /jobs/<uuid:id>/retry                login      login     404    404    303
 POST    /jobs/<uuid:id>/recover              login      login     404    404    303
+POST    /jobs/<uuid:id>/verdict              login      login     404    404    303
 GET     /account                             login      login     200    200    200
 POST    /account                             login      login     422    422    422
 POST    /account/time-zone                   login      login     303    303    303
@@ -70,6 +71,7 @@ def things(app, conn, owner):
         "batch": failed.batch_id,
         "failed": failed.id,
         "waiting": waiting.id,
+        "done": factories.make_job(conn, user=owner, status="completed", image=photo).id,
         "lost": factories.make_job(conn, user=owner, status="unknown", image=photo).id,
         "session": session,
     }
@@ -77,7 +79,9 @@ def things(app, conn, owner):
 
 def request(browser, method, route, things, *, accept="text/html"):
     kind = next((word for word in ("images", "batches", "sessions") if word in route), "jobs")
-    job = {"cancel": "waiting", "recover": "lost"}.get(route.rpartition("/")[2], "failed")
+    job = {"cancel": "waiting", "recover": "lost", "verdict": "done"}.get(
+        route.rpartition("/")[2], "failed"
+    )
     names = {"images": "image", "batches": "batch", "sessions": "session", "jobs": job}
     path = route.replace("<uuid:id>", str(things[names[kind]]))
     path = path.replace("<path:filename>", "app.css")
@@ -92,6 +96,7 @@ def request(browser, method, route, things, *, accept="text/html"):
             "client_key": "0123456789abcdef",
         },
         "/jobs/<uuid:id>/recover": {"action": "look"},
+        "/jobs/<uuid:id>/verdict": {"verdict": "approved"},
         "/account": {"current_password": "wrong", "new_password": "fifteen letters"},
         "/account/time-zone": {"time_zone": "Europe/Berlin"},
         "/login": {"email": "owner@example.com", "password": "wrong"},

@@ -20,7 +20,14 @@ KEY = "0123456789abcdef"
 JOB_KEYS = {
     *("id", "url", "status", "attention", "original_filename", "workflow", "parameters", "error"),
     *("next_step", "charged", "queue_position", "eta_seconds", "original_url", "result_url"),
-    *("created_at", "completed_at", "processing_time_ms"),
+    *(
+        "created_at",
+        "completed_at",
+        "processing_time_ms",
+        "verdict",
+        "verdict_reason",
+        "verdict_note",
+    ),
 }
 BATCH_KEYS = {"id", "url", "status", "counts", "jobs"}
 

@@ -232,6 +232,58 @@ def test_statements_do_not_grow_with_the_batch(as_owner, conn, owner, count_stat
     assert counts[0] == counts[1] <= 15
 
 
+# --- Verdicts ---------------------------------------------------------------------------------
+
+
+def judge(browser, job, **fields):
+    return browser.json(f"/jobs/{job.id}/verdict", method="POST", data=fields)
+
+
+def verdict_of(answer):
+    return tuple(answer.json[name] for name in ("verdict", "verdict_reason", "verdict_note"))
+
+
+def test_a_verdict_is_given_changed_and_taken_back(as_owner, job_in):
+    job = job_in("completed")
+    answer = judge(as_owner, job, verdict="rejected", reason="colour", note=" Too\r\nyellow. ")
+    assert verdict_of(answer) == ("rejected", "colour", "Too\nyellow.")
+    for path in (f"/batches/{job.batch_id}", "/jobs"):
+        page = pages.check(as_owner.get(path))
+        assert "Rejected colour" in page.text
+        assert page.one("svg", class_="pencil-rejected")
+    assert verdict_of(judge(as_owner, job, verdict="rejected")) == ("rejected", None, "")
+    assert verdict_of(judge(as_owner, job, verdict="approved")) == ("approved", None, "")
+    page = pages.check(as_owner.get("/jobs"))
+    assert re.search(r"Approved today \d\d:\d\d", page.text)
+    assert page.one("svg", class_="pencil-approved")
+    assert verdict_of(judge(as_owner, job, verdict="none", note="x")) == (None, None, "")
+    assert pages.check(as_owner.get("/jobs")).all("svg", class_="pencil") == []
+
+
+@pytest.mark.parametrize("status", set(STATUSES) - {"completed"})
+def test_only_a_picture_is_judged(as_owner, job_in, status):
+    answer = judge(as_owner, job_in(status), verdict="approved")
+    assert (answer.status_code, answer.json["error"]) == (409, "There is no picture to judge yet.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({}, "verdict"),
+        ({"verdict": "maybe"}, "verdict"),
+        ({"verdict": "rejected", "reason": "ugly"}, "reason"),
+        ({"verdict": "approved", "reason": "colour"}, "reason"),
+        ({"verdict": "none", "reason": "fit"}, "reason"),
+        ({"verdict": "rejected", "note": "x" * 1001}, "note"),
+    ],
+)
+def test_a_verdict_that_does_not_hold_changes_nothing(as_owner, job_in, fields, wrong):
+    job = job_in("completed")
+    answer = judge(as_owner, job, **fields)
+    assert (answer.status_code, answer.json["fields"].keys()) == (422, {wrong})
+    assert verdict_of(as_owner.json(f"/jobs/{job.id}")) == (None, None, "")
+
+
 # --- History ----------------------------------------------------------------------------------
 
 
