@@ -51,6 +51,9 @@ DROP INDEX processing_jobs_trash_index;
 DROP INDEX processing_jobs_user_verdict_index;
 DROP INDEX processing_jobs_user_workflow_index;
 DROP INDEX processing_jobs_user_status_index;
+DROP INDEX processing_jobs_pending_index;
+CREATE INDEX processing_jobs_pending_index ON processing_jobs (user_id, created_at, position)
+    WHERE status = 'pending';
 DROP TRIGGER processing_jobs_revision ON processing_jobs;
 CREATE TRIGGER processing_jobs_revision BEFORE UPDATE ON processing_jobs
     FOR EACH ROW WHEN (

@@ -34,6 +34,11 @@ CREATE TRIGGER processing_jobs_revision BEFORE UPDATE ON processing_jobs
          NEW.verdict_note))
     EXECUTE FUNCTION bump_revision();
 
+-- The queue: what was being sent when its worker crashed goes last.
+DROP INDEX processing_jobs_pending_index;
+CREATE INDEX processing_jobs_pending_index ON processing_jobs (user_id, crashes, created_at, position)
+    WHERE status = 'pending';
+
 -- Filters of the history, newest first; what is in the trash has an index of its own.
 CREATE INDEX processing_jobs_user_status_index ON processing_jobs
     (user_id, status, created_at DESC, id DESC) WHERE deleted_at IS NULL;

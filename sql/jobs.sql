@@ -136,7 +136,8 @@ WITH busy AS (
 waiting AS (
     SELECT job.id, job.user_id, job.created_at, job.original_image_id,
            coalesce(busy.in_flight, 0)
-               + row_number() OVER (PARTITION BY job.user_id ORDER BY job.created_at, job.position) AS turn
+               + row_number() OVER (PARTITION BY job.user_id
+                                    ORDER BY job.crashes, job.created_at, job.position) AS turn
     FROM processing_jobs AS job
     LEFT JOIN busy ON busy.user_id = job.user_id
     WHERE job.status = 'pending'
@@ -172,7 +173,9 @@ SELECT pg_advisory_xact_lock(hashtext('i2i.queue'));
 
 -- name: claim_send :optional
 -- The oldest pending picture of the user with the fewest in flight, if the breaker is closed, the
--- caps leave room and every photo it needs is decoded. The caller holds lock_queue, so that the caps hold exactly.
+-- caps leave room and every photo it needs is decoded. What was being sent when a worker
+-- crashed comes after the rest and one at a time, so that only the guilty one crashes again.
+-- The caller holds lock_queue, so that the caps hold exactly.
 WITH busy AS (
     SELECT user_id, count(*) AS in_flight
     FROM processing_jobs
@@ -190,11 +193,14 @@ next AS (
         WHERE job.status = 'pending'
           AND job.user_id = waiting.user_id
           AND job.run_after <= coalesce(%(now)s::timestamptz, now())
+          AND (job.crashes = 0 OR NOT EXISTS (
+              SELECT FROM processing_jobs AS suspect
+              WHERE suspect.status = 'submitting' AND suspect.crashes > 0))
           AND EXISTS (SELECT FROM images WHERE id = job.original_image_id AND status = 'ready')
           AND NOT EXISTS (
               SELECT FROM batch_references AS reference JOIN images ON images.id = reference.image_id
               WHERE reference.batch_id = job.batch_id AND images.status <> 'ready')
-        ORDER BY job.created_at, job.position
+        ORDER BY job.crashes, job.created_at, job.position
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS oldest

@@ -162,6 +162,29 @@ def test_a_claim_takes_what_is_due_and_free(conn, owner):
     assert jobs.claim_fal(conn, status="storing", page_size=5, lease_seconds=45) == []
 
 
+def test_what_crashed_its_worker_is_sent_after_the_rest_and_alone(conn, owner):
+    photos = [factories.make_image(conn, user=owner) for _ in range(4)]
+    worst, first, second, third = factories.jobs_of(
+        conn, factories.make_batch(conn, user=owner, photos=photos)
+    )
+    conn.execute("UPDATE processing_jobs SET crashes = 1 WHERE id = %s", [first.id])
+    conn.execute("UPDATE processing_jobs SET crashes = 2 WHERE id = %s", [worst.id])
+    assert [row.id for row in jobs.list_places(conn, user_id=owner.id)] == [
+        second.id,
+        third.id,
+        first.id,
+        worst.id,
+    ]
+
+    def claim():
+        claimed = jobs.claim_send(conn, lease_seconds=45, max_in_flight=9, max_per_user=None)
+        return claimed and claimed.id
+
+    assert [claim() for _ in range(4)] == [second.id, third.id, first.id, None]
+    jobs.accept(conn, job_id=first.id, fal_job_id="accepted", delay_seconds=0)
+    assert claim() == worst.id
+
+
 def test_the_next_due_is_the_soonest_of_all(conn, owner):
     assert jobs.next_due(conn).seconds is None
     factories.make_job(conn, user=owner)
