@@ -38,7 +38,21 @@ from referencing import Registry
 from i2i.errors import InvalidFields, InvalidWorkflow
 
 RESERVED = frozenset(
-    {"image", "reference", "workflow", "variations", "pilot", "client_key", "scope", "next", "q"}
+    {
+        *(
+            "image",
+            "reference",
+            "workflow",
+            "variations",
+            "pilot",
+            "client_key",
+            "scope",
+            "next",
+            "q",
+        ),
+        *("parent", "preset", "preset_name", "preset_replace", "pilot_photos"),
+        *("switch", "uploads", "without"),
+    }
 )
 """Fields of the batch form itself: no parameter has these names, and parsing skips them."""
 
@@ -986,6 +1000,32 @@ def parse_form(schema: Schema, defaults: Mapping[str, Any], form: Mapping[str, s
     return _parse(schema, defaults, {**unchecked, **dict(form.items())}, read=_from_text)
 
 
+def fit(
+    schema: Schema, defaults: Mapping[str, Any], stored: Mapping[str, Any]
+) -> tuple[Parameters, dict[str, str]]:
+    """Settings of another day under this schema: the values that hold, and what does not.
+
+    A setting that was left empty stays empty; a required one that is missing has its default. The
+    second value gives a sentence for each label that fell away or fell back.
+    """
+    properties = schema["properties"]
+    kept: Parameters = {}
+    lost: dict[str, str] = {}
+    for name in _ordered(schema):
+        prop, required = properties[name], _is_required(schema, name)
+        if name in stored and _problem(prop, stored[name], required=required) is None:
+            kept[name] = stored[name]
+            continue
+        if required and name in defaults:
+            kept[name] = defaults[name]
+        if name in stored:
+            shown = str(stored[name]).replace("_", " ")
+            lost[_label(name, prop)] = f"“{shown}” is no longer possible."
+    for name in sorted(stored.keys() - properties.keys()):
+        lost[_label(name, {})] = "This workflow no longer has it."
+    return kept, lost
+
+
 def parse_json(
     schema: Schema, defaults: Mapping[str, Any], values: Mapping[str, object]
 ) -> Parameters:
@@ -1055,6 +1095,13 @@ def _from_text(prop: Mapping[str, Any], text: object) -> object:
     if kind == "number" and re.fullmatch(r"-?[0-9]{1,15}\.[0-9]{1,9}", trimmed):
         return float(trimmed)
     return text
+
+
+def as_text(value: Any) -> str:
+    """A value as a browser sends it, read back by `parse_form`."""
+    if isinstance(value, bool):
+        return "true" if value else ""
+    return "" if value is None else str(value)
 
 
 def _from_json(prop: Mapping[str, Any], value: object) -> object:

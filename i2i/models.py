@@ -228,6 +228,13 @@ class BatchVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastUsed:
+    """Settings of a batch."""
+
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One picture to make, as the worker and the commands see it."""
 

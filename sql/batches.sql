@@ -2,9 +2,9 @@
 
 -- name: create :optional
 -- No row comes back when this client_key made a batch before: the click is a resend.
-INSERT INTO batches (user_id, workflow_version_id, parameters, variations, pilot, estimate,
+INSERT INTO batches (user_id, parent_id, workflow_version_id, parameters, variations, pilot, estimate,
                      client_key, content_digest)
-VALUES (%(user_id)s, %(workflow_version_id)s, %(parameters)s, %(variations)s, %(pilot)s,
+VALUES (%(user_id)s, %(parent_id)s, %(workflow_version_id)s, %(parameters)s, %(variations)s, %(pilot)s,
         %(estimate)s, %(client_key)s, %(content_digest)s)
 ON CONFLICT (user_id, client_key) DO NOTHING
 RETURNING id;
@@ -38,6 +38,15 @@ FROM batches AS batch
 JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
 WHERE batch.parent_id = %(batch_id)s AND batch.user_id = %(user_id)s
 ORDER BY batch.created_at, batch.id;
+
+-- name: find_last_used :optional
+-- What the user last made pictures with in this workflow.
+SELECT batch.parameters
+FROM batches AS batch
+JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
+WHERE batch.user_id = %(user_id)s AND version.workflow_name = %(workflow_name)s
+ORDER BY batch.created_at DESC, batch.id DESC
+LIMIT 1;
 
 -- name: find_version :one
 -- The revisions only grow, so their sum moves with every commit, in whatever order they come.

@@ -46,6 +46,21 @@ WHERE id = ANY(%(image_ids)s::uuid[]) AND user_id = %(user_id)s
   AND NOT is_processed AND deleted_at IS NULL
 ORDER BY original_filename, created_at, id;
 
+-- name: list_of_batch :many
+-- Its photos that can still be used, in name order: of all its pictures, of those in a state, or of
+-- those with a verdict.
+SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+       height, is_processed, status, rejection, has_preview, created_at, deleted_at
+FROM images
+WHERE user_id = %(user_id)s AND NOT is_processed AND deleted_at IS NULL
+  AND id IN (
+      SELECT original_image_id
+      FROM processing_jobs
+      WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
+        AND (%(status)s::text IS NULL OR processing_jobs.status = %(status)s)
+        AND (%(verdict)s::text IS NULL OR verdict = %(verdict)s))
+ORDER BY original_filename, created_at, id;
+
 -- name: lock_uploads :exec
 -- Nothing turns `rejected` between the look at the photos and the batch that uses them.
 SELECT FROM images WHERE id = ANY(%(image_ids)s::uuid[]) ORDER BY id FOR SHARE;

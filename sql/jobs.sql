@@ -3,11 +3,18 @@
 -- a row count of 0 says that somebody else owns the job by now.
 
 -- name: create :exec
--- The pictures of a batch, in the order given; three arrays of one length.
+-- The pictures of a batch, in the order given; four arrays of one length. In a child batch each
+-- comes from the parent's picture of the same photo and variation, where there is one.
 INSERT INTO processing_jobs (user_id, batch_id, position, variation, original_image_id,
-                             workflow_name, workflow_version_id, parameters, status)
+                             workflow_name, workflow_version_id, parameters, status, parent_id)
 SELECT batch.user_id, batch.id, picture.position, picture.variation, picture.image_id,
-       version.workflow_name, batch.workflow_version_id, picture.parameters, picture.status
+       version.workflow_name, batch.workflow_version_id, picture.parameters, picture.status,
+       (SELECT parent.id
+        FROM processing_jobs AS parent
+        WHERE parent.batch_id = batch.parent_id AND parent.user_id = batch.user_id
+          AND parent.original_image_id = picture.image_id AND parent.variation = picture.variation
+        ORDER BY parent.created_at DESC, parent.position DESC
+        LIMIT 1)
 FROM batches AS batch
 JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
 CROSS JOIN unnest(

@@ -803,3 +803,37 @@ class TestPrice:
             forms.estimate(definition, parameters={"mood": mood}) for mood in ("calm", "wild_west")
         ]
         assert prices == [Decimal("0.15"), Decimal("0.225")]
+
+
+# --- Settings of another day ------------------------------------------------------------------
+
+
+def test_what_still_fits_is_kept_and_the_rest_is_named():
+    schema = {
+        "required": ["light", "strength", "border"],
+        "properties": {
+            "light": {"type": "string", "enum": ["studio", "soft"], "title": "Light"},
+            "strength": {"type": "integer", "minimum": 0, "maximum": 100},
+            "border": {"type": "boolean"},
+            "seed": {"type": "integer", "minimum": 0, "maximum": 9},
+        },
+    }
+    defaults = {"light": "studio", "strength": 50, "border": True, "seed": 1}
+    kept, lost = forms.fit(schema, defaults, {"light": "golden_hour", "strength": 75, "mood": "x"})
+    assert kept == {"light": "studio", "strength": 75, "border": True}, "an empty seed stays empty"
+    assert lost == {
+        "Light": "“golden hour” is no longer possible.",
+        "Mood": "This workflow no longer has it.",
+    }
+    kept, lost = forms.fit(schema, defaults, {"strength": "75", "seed": 10})
+    assert kept == {"light": "studio", "strength": 50, "border": True}
+    assert [*lost] == ["Seed", "Strength"]
+
+
+@pytest.mark.parametrize("value", [0, 75, 4.5, True, False, "soft", "ü"])
+def test_a_value_comes_back_from_its_text(value):
+    kind = {int: "integer", float: "number", bool: "boolean", str: "string"}[type(value)]
+    bounds = {"minimum": 0, "maximum": 100} if kind in {"integer", "number"} else {}
+    more = {"maxLength": 10} if kind == "string" else {}
+    schema = {"properties": {"it": {"type": kind} | bounds | more}}
+    assert forms.parse_form(schema, {}, {"it": forms.as_text(value)}) == {"it": value}

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Batch, BatchVersion, Id
+from i2i.models import Batch, BatchVersion, Id, LastUsed
 from i2i.sql import load
 
 SQL = load("batches")
@@ -18,6 +18,7 @@ def create(
     conn: Connection[Any],
     *,
     user_id: UUID,
+    parent_id: UUID | None = None,
     workflow_version_id: int,
     parameters: Mapping[str, Any],
     variations: int,
@@ -31,6 +32,7 @@ def create(
         conn,
         Id,
         user_id=user_id,
+        parent_id=parent_id,
         workflow_version_id=workflow_version_id,
         parameters=Jsonb(parameters),
         variations=variations,
@@ -57,6 +59,13 @@ def find_by_client_key(conn: Connection[Any], *, client_key: str, user_id: UUID)
 
 def list_children(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[Batch]:
     return SQL["list_children"].many(conn, Batch, batch_id=batch_id, user_id=user_id)
+
+
+def find_last_used(conn: Connection[Any], *, user_id: UUID, workflow_name: str) -> LastUsed | None:
+    """The settings of the user's newest batch of this workflow."""
+    return SQL["find_last_used"].optional(
+        conn, LastUsed, user_id=user_id, workflow_name=workflow_name
+    )
 
 
 def find_version(conn: Connection[Any], *, batch_id: UUID) -> BatchVersion:

@@ -96,6 +96,20 @@ def find_uploads(conn: Connection[Any], *, image_ids: Sequence[UUID], user_id: U
     return SQL["find_uploads"].many(conn, Image, image_ids=list(image_ids), user_id=user_id)
 
 
+def list_of_batch(
+    conn: Connection[Any],
+    *,
+    batch_id: UUID,
+    user_id: UUID,
+    status: str | None = None,
+    verdict: str | None = None,
+) -> list[Image]:
+    """The photos of a batch that can still be used, in name order; `status` is the pictures'."""
+    return SQL["list_of_batch"].many(
+        conn, Image, batch_id=batch_id, user_id=user_id, status=status, verdict=verdict
+    )
+
+
 def lock_uploads(conn: Connection[Any], *, image_ids: Sequence[UUID]) -> int:
     """Keep the images' states as they are until the transaction ends."""
     return SQL["lock_uploads"].execute(conn, image_ids=list(image_ids))

@@ -33,11 +33,12 @@ class Order:
     variations: int
     pilot: int
     client_key: str
+    parent_id: UUID | None = None
 
     @property
     def digest(self) -> str:
         """Names the content: the same key with another digest is another wish."""
-        content = [
+        content: list[Any] = [
             self.workflow_id,
             sorted(map(str, self.image_ids)),
             list(map(str, self.reference_ids)),
@@ -45,6 +46,8 @@ class Order:
             self.variations,
             self.pilot,
         ]
+        if self.parent_id:
+            content.append(str(self.parent_id))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -60,8 +63,10 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
     """Record the batch and its jobs in one transaction and wake a worker; the batch's id.
 
     A resend of the same click (client_key) answers with the batch it made. InvalidFields names
-    what to change; nothing was recorded or charged then.
+    what to change; nothing was recorded or charged then. NotFound for a parent of somebody else's.
     """
+    if order.parent_id:
+        get(conn, batch_id=order.parent_id, user_id=order.user_id)
     with conn.transaction():
         # First of all: of two equal clicks the second finds what the first has made.
         submissions.lock_limits(conn)
@@ -73,6 +78,7 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
         made = batches.create(
             conn,
             user_id=order.user_id,
+            parent_id=order.parent_id,
             workflow_version_id=workflow.version_id,
             parameters=order.parameters,
             variations=order.variations,
@@ -90,6 +96,19 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
         _create_jobs(conn, batch_id=made.id, definition=definition, order=order, photos=photos)
         images.notify_work(conn)
         return made.id
+
+
+def photos_again(
+    conn: Connection[Any], *, batch_id: UUID, user_id: UUID, scope: str
+) -> list[Image]:
+    """The photos of a batch to make again: of its `failed`, its `rejected` or `all` pictures."""
+    return images.list_of_batch(
+        conn,
+        batch_id=batch_id,
+        user_id=user_id,
+        status=JobStatus.FAILED if scope == "failed" else None,
+        verdict="rejected" if scope == "rejected" else None,
+    )
 
 
 def estimate(

@@ -14,7 +14,8 @@ from flask import render_template, request, url_for
 from i2i import forms
 from i2i.errors import InvalidFields, Refused
 from i2i.forms import Definition
-from i2i.models import Image, Workflow
+from i2i.models import Batch, Image, Workflow
+from i2i.queries import batches as queries
 from i2i.queries import images, workflows
 from i2i.services import batches as service
 from i2i.services.batches import Order
@@ -40,30 +41,43 @@ class Choice:
     workflow: Workflow
     definition: Definition
     offered: Sequence[Workflow]
+    parent: Batch | None
     variations: int
     pilot: int
     client_key: str
 
 
 def read() -> Choice:
-    """What this request says; nothing typed is lost, whatever it is."""
+    """What this request says; nothing typed is lost, whatever it is.
+
+    With a `parent` the form begins as that batch was made, for the photos that `scope` names.
+    """
     image_ids, reference_ids = chosen_ids("image", "reference")
-    conn = connection()
+    conn, user_id = connection(), current_user().id
+    parent = _parent()
+    photos = images.find_uploads(conn, image_ids=image_ids, user_id=user_id)
+    if parent and "client_key" not in request.values:
+        photos = photos or service.photos_again(
+            conn, batch_id=parent.id, user_id=user_id, scope=request.values.get("scope", "all")
+        )
+        again = images.find_references(conn, batch_id=parent.id)
+        reference_ids = reference_ids or [image.id for image in again]
     offered = workflows.list_all(conn, only_active=True)
     if not offered:
         raise Refused("No workflow is switched on. Ask your admin to switch one on.")
-    wanted = request.values.get("workflow")
+    wanted = request.values.get("workflow") or (parent and parent.workflow_name)
     workflow = next((each for each in offered if each.id == wanted), None)
     if workflow is None and wanted:  # switched off meanwhile: the form stays, saving says so
         workflow = workflows.find(conn, workflow_id=wanted)
     workflow = workflow or _default(offered)
     return Choice(
-        photos=images.find_uploads(conn, image_ids=image_ids, user_id=current_user().id),
+        photos=photos,
         reference_ids=reference_ids,
         workflow=workflow,
         definition=definition_of(workflow.definition),
         offered=offered,
-        variations=_number("variations", default=1),
+        parent=parent,
+        variations=_number("variations", default=parent.variations if parent else 1),
         pilot=_number("pilot", default=0),
         client_key=request.values.get("client_key") or secrets.token_urlsafe(16),
     )
@@ -84,7 +98,29 @@ def order(choice: Choice) -> Order:
         variations=choice.variations,
         pilot=choice.pilot,
         client_key=choice.client_key,
+        parent_id=choice.parent.id if choice.parent else None,
     )
+
+
+def _parent() -> Batch | None:
+    """The batch that is made again; NotFound when it is not the user's."""
+    text = request.values.get("parent")
+    if not text:
+        return None
+    (ids,) = chosen_ids("parent")
+    return service.get(connection(), batch_id=ids[0], user_id=current_user().id)
+
+
+def _begin(choice: Choice) -> dict[str, str]:
+    """Settings of the parent, or those last used, as a browser would send them."""
+    last = choice.parent or queries.find_last_used(
+        connection(), user_id=current_user().id, workflow_name=choice.workflow.id
+    )
+    if last is None:
+        return {}
+    schema = choice.definition.parameter_schema
+    kept, _ = forms.fit(schema, choice.definition.default_parameters, last.parameters)
+    return {name: forms.as_text(kept.get(name)) for name in schema["properties"]}
 
 
 def _default(offered: Sequence[Workflow]) -> Workflow:
@@ -101,7 +137,7 @@ def _number(name: str, *, default: int) -> int:
 
 def page(choice: Choice, *, errors: Mapping[str, str]) -> str:
     """The page with everything typed; `errors` are sentences by field name."""
-    typed = request.values.to_dict()
+    typed = _begin(choice) | request.values.to_dict()
     fields = [
         _field(each, definition=choice.definition, typed=typed, error=errors.get(each.name))
         for each in forms.fields(
@@ -120,6 +156,7 @@ def page(choice: Choice, *, errors: Mapping[str, str]) -> str:
         "batches/new.html",
         images=[facts(photo) for photo in choice.photos],
         change_url=url_for("images.upload", image=image_ids),
+        parent=choice.parent,
         workflows=[_offer(each, photos=choice.photos) for each in choice.offered],
         workflow=_offer(choice.workflow, photos=choice.photos)
         | {
@@ -164,9 +201,7 @@ def _offer(workflow: Workflow, *, photos: Sequence[Image]) -> dict[str, Any]:
 def _field(
     field: forms.Field, *, definition: Definition, typed: Mapping[str, str], error: str | None
 ) -> dict[str, Any]:
-    default = "" if field.default is None else field.default
-    if isinstance(default, bool):
-        default = str(default).lower()
+    default = forms.as_text(field.default)
     if field.kind == "boolean" and "client_key" in typed:
         default = ""  # the form was filled in, and a browser sends nothing for an empty box
     kind = "slider" if field.widget == "slider" else KINDS.get(field.kind, field.kind)
@@ -178,7 +213,7 @@ def _field(
         "choices": list(field.choices),
         "minimum": field.minimum,
         "maximum": field.maximum,
-        "value": typed.get(field.name, str(default)),
+        "value": typed.get(field.name, default),
         "error": error,
         "required": field.required,
         "advanced": field.advanced,

@@ -275,3 +275,60 @@ def test_not_yours_is_not_there(conn, create, order, other):
     with pytest.raises(NotFound, match="This batch does not exist"):
         batches.get(conn, batch_id=batch.id, user_id=other.id)
     assert jobs.list_cards(conn, batch_id=batch.id, user_id=other.id) == []
+
+
+# --- The same again ---------------------------------------------------------------------------
+
+
+def parents(conn, batch):
+    found = conn.execute(
+        "SELECT id, parent_id FROM processing_jobs WHERE batch_id = %s ORDER BY position",
+        [batch.id],
+    )
+    return found.fetchall()
+
+
+def test_a_child_comes_from_the_parents_pictures(conn, owner, create, order):
+    fresh = factories.make_image(conn, user=owner, name="c.jpg")
+    wish = order(variations=2)
+    first = create(wish)
+    assert (first.parent_id, {parent for _, parent in parents(conn, first)}) == (None, {None})
+    photos = [*wish.image_ids, fresh.id]
+    again = create(order(image_ids=photos, variations=3, parent_id=first.id))
+    assert again.parent_id == first.id
+    (a1, _), (a2, _), (b1, _), (b2, _) = parents(conn, first)
+    assert [parent for _, parent in parents(conn, again)] == [a1, a2, None, b1, b2, *[None] * 4]
+
+
+def test_a_parent_of_somebody_else(conn, other, create, order):
+    foreign = factories.make_batch(conn, user=other)
+    with pytest.raises(NotFound):
+        create(order(parent_id=foreign.id))
+
+
+def test_the_same_key_for_another_parent_is_another_wish(conn, create, order):
+    first = create(order())
+    wish = order(parent_id=first.id)
+    assert create(wish) == create(wish)
+    with pytest.raises(InvalidFields):
+        create(replace(wish, parent_id=None))
+
+
+def test_photos_to_make_again(conn, owner, create, order):
+    batch = create(order())
+    (done, _), (failed, _) = parents(conn, batch)
+    conn.execute(
+        "UPDATE processing_jobs SET status = 'cancelled', completed_at = now() WHERE id = %s",
+        [done],
+    )
+
+    def names(scope, user=owner):
+        found = batches.photos_again(conn, batch_id=batch.id, user_id=user.id, scope=scope)
+        return [photo.original_filename for photo in found]
+
+    assert names("all") == ["a.jpg", "b.jpg"]
+    assert names("failed") == names("rejected") == []
+    fence = factories.claim(conn, jobs.find(conn, job_id=failed))
+    jobs.fail(conn, job_id=failed, fence=fence, error_code="refused", error_message="Refused.")
+    assert names("failed") == ["b.jpg"]
+    assert names("all", user=factories.make_user(conn)) == []

@@ -347,6 +347,50 @@ def test_keys_of_two_people_do_not_meet(as_owner, as_other, conn, other, photos)
     assert second.json["id"] != first["id"]
 
 
+# --- The same again ---------------------------------------------------------------------------
+
+
+def test_the_same_again_begins_as_the_parent_was_made(as_owner, conn, photos):
+    first = make(as_owner, photos[:2], seed="7", variations="2", reference=[str(photos[2].id)]).json
+    page = pages.check(as_owner.get(f"/batches/new?parent={first['id']}"))
+    assert page.one("h2", id="photos-title").text == "2 photos"
+    assert re.fullmatch(r"From the batch of today \d\d:\d\d", page.one("p", class_="crumbs").text)
+    sent = dict(page.form("/batches"))
+    assert (sent["seed"], sent["setting"], sent["variations"]) == ("7", "outdoor", "2")
+    assert (sent["parent"], sent["reference"]) == (first["id"], str(photos[2].id))
+    child = make(as_owner, photos[:2], seed="8", parent=first["id"], client_key=KEY[::-1]).json
+    rows = conn.execute(
+        "SELECT parent_id::text FROM processing_jobs WHERE batch_id = %s ORDER BY position",
+        [child["id"]],
+    )
+    assert [row[0] for row in rows] == [first["jobs"][0]["id"], first["jobs"][2]["id"]]
+
+
+def test_the_same_again_with_other_settings_and_fewer_photos(as_owner, photos):
+    first = make(as_owner, photos).json
+    query = {"parent": first["id"], "image": photos[0].id, "setting": "studio white"}
+    page = pages.check(as_owner.get("/batches/new", query_string=query))
+    assert page.one("h2", id="photos-title").text == "1 photo"
+    assert dict(page.form("/batches"))["setting"] == "studio white"
+    answer = as_owner.get("/batches/new", query_string={"parent": first["id"], "scope": "failed"})
+    assert answer.headers["Location"] == "/upload", "none has failed"
+
+
+@pytest.mark.parametrize("parent", ["00000000-0000-4000-8000-000000000000", "x", "theirs"])
+def test_a_parent_that_is_not_yours(as_owner, conn, other, photos, parent):
+    if parent == "theirs":
+        parent = str(factories.make_batch(conn, user=other).id)
+    path = {"path": "/batches/new", "query_string": {"image": photos[0].id, "parent": parent}}
+    assert as_owner.get(**path).status_code == 404
+    assert make(as_owner, photos, parent=parent).status_code == 404
+
+
+def test_settings_last_used_come_back(as_owner, photos):
+    make(as_owner, photos, seed="7")
+    sent = dict(pages.check(as_owner.get(**new_url(photos))).form("/batches"))
+    assert (sent["seed"], sent["setting"]) == ("7", "outdoor")
+
+
 # --- Pilot ------------------------------------------------------------------------------------
 
 
