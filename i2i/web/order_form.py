@@ -56,7 +56,9 @@ def read() -> Choice:
     conn, user_id = connection(), current_user().id
     parent = _parent()
     photos = images.find_uploads(conn, image_ids=image_ids, user_id=user_id)
+    variations = 1
     if parent and "client_key" not in request.values:
+        variations = parent.variations
         photos = photos or service.photos_again(
             conn, batch_id=parent.id, user_id=user_id, scope=request.values.get("scope", "all")
         )
@@ -77,7 +79,7 @@ def read() -> Choice:
         definition=definition_of(workflow.definition),
         offered=offered,
         parent=parent,
-        variations=_number("variations", default=parent.variations if parent else 1),
+        variations=_number("variations", default=variations),
         pilot=_number("pilot", default=0),
         client_key=request.values.get("client_key") or secrets.token_urlsafe(16),
     )
