@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench chaos screenshot lint fmt lock
+.PHONY: help run test coverage bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,8 @@ bench: $(VENV)/.test ## measure what people and workers wait for
 chaos: $(VENV)/.test ## kill everything at random for MINUTES=5, then check every promise about money
 	@PYTHONPATH=.:tests:tests/faults $(BIN)/python tests/faults/chaos.py --minutes $(or $(MINUTES),5) $(ARGS)
 
-screenshot: $(VENV)/.test ## take docs/screenshot.png anew from the running application
-	@PYTHONPATH=.:tests:tests/browser $(BIN)/python tests/browser/screenshot.py
+screenshots: $(VENV)/.test ## take docs/screenshot.png anew from the running application
+	@PYTHONPATH=.:tests:tests/browser $(BIN)/python tests/browser/screenshots.py $(ARGS)
 
 lint: $(VENV)/.test ## what CI insists on: style, format, types, layers
 	@$(BIN)/ruff check

@@ -1,0 +1,112 @@
+"""WCAG 2.2 A and AA by axe-core on every page and state, and no sideways scroll on a phone."""
+
+import re
+from pathlib import Path
+
+import house as houses
+import psycopg
+import pytest
+import scene as scenes
+from axe_playwright_python.sync_playwright import Axe
+from house import House
+from scene import ADMIN, EMPTY, set_scene
+
+from i2i.gateways.storage import make_storage
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]
+LOOKS = [
+    ({"width": 360, "height": 780}, "light"),
+    ({"width": 1024, "height": 768}, "dark"),
+]
+
+
+@pytest.fixture(scope="module")
+def studio(copies, tmp_path_factory):
+    """The pages alone, on a database where everything has happened; no worker moves it."""
+    house = House(database=copies(), folder=tmp_path_factory.mktemp("studio"))
+    house.flask("db", "seed")
+    for email in (houses.EMAIL, EMPTY, ADMIN):
+        house.make_user(email)
+    house.flask("users", "set-role", ADMIN, "admin")
+    with psycopg.connect(house.database, autocommit=True) as conn:
+        folder = Path(house.folder)
+        storage = make_storage(f"file://{folder}/blobs", data_dir=folder)
+        house.scene = set_scene(conn, storage, email=houses.EMAIL)
+    house.start_web()
+    houses.wait_until(house.is_ready, what="GET /readyz with 200")
+    yield house
+    house.stop()
+
+
+@pytest.fixture(scope="module")
+def open_as(studio, browser):
+    """A page of a signed-in browser, one for each user."""
+    opened = {}
+
+    def open_(email):
+        if email not in opened:
+            context = browser.new_context(base_url=studio.url)
+            page = opened[email] = context.new_page()
+            if email:
+                page.goto("/login")
+                page.get_by_label("E-mail").fill(email)
+                page.get_by_label("Password").fill(houses.PASSWORD)
+                page.get_by_role("button", name="Sign in").click()
+                page.wait_for_url(re.compile("/(upload)?$"))
+        return opened[email]
+
+    yield open_
+    for page in opened.values():
+        page.context.close()
+
+
+def check(page):
+    """Nothing that axe finds, and nothing wider than the window, in each look."""
+    for viewport, scheme in LOOKS:
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+        assert found.violations_count == 0, found.generate_report()
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{page.url} scrolls sideways by {wide} px at {viewport}"
+
+
+@pytest.mark.parametrize("name", scenes.PAGES)
+def test_a_page_in_use(studio, open_as, name):
+    page = open_as(houses.EMAIL)
+    page.goto(studio.scene.paths[name])
+    check(page)
+
+
+@pytest.mark.parametrize("path", scenes.EMPTY_PAGES)
+def test_a_page_with_nothing_yet(open_as, path):
+    page = open_as(EMPTY)
+    page.goto(path)
+    check(page)
+
+
+@pytest.mark.parametrize("path", scenes.ADMIN_PAGES)
+def test_a_page_of_the_admin(open_as, path):
+    page = open_as(ADMIN)
+    page.goto(path)
+    check(page)
+
+
+def test_signing_in(open_as):
+    page = open_as(None)
+    page.goto("/login")
+    check(page)
+    page.get_by_label("E-mail").fill("nobody@example.com")
+    page.get_by_label("Password").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").wait_for()
+    check(page)
+
+
+def test_a_form_with_faults(studio, open_as):
+    page = open_as(houses.EMAIL)
+    page.goto(studio.scene.paths["new-batch"])
+    page.get_by_role("textbox", name="Style strength").fill("750")
+    page.get_by_role("button", name=re.compile("^Make ")).click()
+    page.get_by_role("alert").wait_for()
+    check(page)

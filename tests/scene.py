@@ -1,0 +1,223 @@
+"""A studio in every state, written down at once: pages to look at, for people and for axe.
+
+No worker runs beside it, so what moves stands still.
+"""
+
+import io
+from dataclasses import dataclass, field
+from itertools import cycle
+
+import factories
+import pictures
+from PIL import ImageEnhance
+
+from i2i.gateways.storage import image_key
+from i2i.queries import jobs, users, workflows
+
+ADMIN, EMPTY = "admin@example.com", "empty@example.com"
+"""Beside the one who has everything: an operator, and somebody who has nothing yet."""
+
+NAMES = ("astronaut.png", "coffee.png", "rocket.jpg", "chelsea.png", "flower.jpg", "china.jpg")
+PARAMETERS = {"aspect_ratio": "3:4", "style_strength": 75, "lighting_style": "studio"}
+
+
+@dataclass
+class Scene:
+    """The path of each page of somebody who has done everything, by a name of its own."""
+
+    email: str
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def pages(self):
+        """{who looks (None: nobody who is known): {name of the page: path}}."""
+        return {
+            self.email: {name: self.paths[name] for name in PAGES},
+            EMPTY: {f"empty-{path.strip('/')}": path for path in EMPTY_PAGES},
+            ADMIN: {path.strip("/").replace("/", "-"): path for path in ADMIN_PAGES},
+            None: {"signin": "/login"},
+        }
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """The files of one photograph: as a camera gives it, and its two copies."""
+
+    jpeg: bytes
+    thumbnail: bytes
+    preview: bytes
+    size: tuple[int, int]
+
+
+def _picture(image):
+    def copy(side):
+        small = image.copy()
+        small.thumbnail((side, side))
+        file = io.BytesIO()
+        small.save(file, "WEBP")
+        return file.getvalue()
+
+    return _Picture(pictures.jpeg(image), copy(320), copy(1280), image.size)
+
+
+def _portrait(name):
+    """A photograph in the shape of a hung garment."""
+    image = pictures.photo(name)
+    height = min(image.height, image.width * 4 // 3)
+    width = height * 3 // 4
+    left = (image.width - width) // 2
+    return image.crop((left, 0, left + width, height)).resize((768, 1024))
+
+
+class Studio:
+    """Makes rows and their bytes for one user."""
+
+    def __init__(self, conn, storage, user):
+        self.conn, self.storage, self.user = conn, storage, user
+        self.workflow = workflows.find(conn, workflow_id="mannequin-to-human-v1")
+        photos = [_portrait(name) for name in NAMES]
+        self.originals = cycle([_picture(photo) for photo in photos])
+        self.results = cycle(
+            [_picture(ImageEnhance.Brightness(each).enhance(1.3)) for each in photos]
+        )
+        self.numbers = iter(range(1, 10_000))
+
+    def keep(self, image, picture):
+        """Write the bytes that belong to a row."""
+        folder = self.storage.root / image_key(self.user.id, image.id, "x.jpg")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        (folder.parent / image.filename).write_bytes(picture.jpeg)
+        (folder.parent / "thumb.webp").write_bytes(picture.thumbnail)
+        (folder.parent / "preview.webp").write_bytes(picture.preview)
+        self.conn.execute(
+            "UPDATE images SET width = %s, height = %s, file_size = %s WHERE id = %s",
+            [*picture.size, len(picture.jpeg), image.id],
+        )
+
+    def photo(self, *, name=None, status="ready"):
+        picture = next(self.originals)
+        name = name or f"NF26-{next(self.numbers):03}_tee-black.jpg"
+        image = factories.make_image(
+            self.conn, user=self.user, name=name, status=status, size=picture.size
+        )
+        self.keep(image, picture)
+        return image
+
+    def batch(self, states, *, photos=None):
+        """A batch with a job in each of these states; see `bring`."""
+        photos = photos or [self.photo() for _ in states]
+        batch = factories.make_batch(
+            self.conn,
+            user=self.user,
+            photos=photos,
+            workflow=self.workflow,
+            parameters=PARAMETERS,
+            statuses=["held" if state == "held" else "pending" for state in states],
+        )
+        made = factories.jobs_of(self.conn, batch)
+        for job, state in zip(made, states, strict=True):
+            self.bring(job, state)
+        return batch, made
+
+    def bring(self, job, state):
+        """Into a state of the ledger; a few words name what has no state of its own."""
+        known = {
+            "withheld": "failed",
+            "running": "processing",
+            "stopping": "processing",
+            "full": "storing",
+            "no preview": "completed",
+            "approved": "completed",
+            "rejected": "completed",
+        }.get(state, state)
+        if known == "cancelled":
+            jobs.cancel_waiting(self.conn, user_id=self.user.id, job_id=job.id)
+        elif known not in {"held", "pending"}:
+            factories.move(self.conn, job, user=self.user, status=known)
+        if known == "completed":
+            self._complete(job, has_preview=state != "no preview")
+        self.conn.execute(_MORE.get(state, "SELECT %s::uuid"), [job.id])
+
+    def _complete(self, job, *, has_preview):
+        row = self.conn.execute(
+            "SELECT images.id, images.filename FROM images JOIN processing_jobs AS job"
+            " ON job.result_image_id = images.id WHERE job.id = %s",
+            [job.id],
+        ).fetchone()
+        image_id, filename = row
+        result = factories.images.find(self.conn, image_id=image_id, user_id=self.user.id)
+        assert result.filename == filename
+        self.keep(result, next(self.results))
+        self.conn.execute(
+            "UPDATE images SET has_preview = %s WHERE id = %s", [has_preview, image_id]
+        )
+
+
+_MORE = {
+    "processing": "UPDATE processing_jobs SET queue_position = 3 WHERE id = %s",
+    "running": (
+        "UPDATE processing_jobs SET started_at = now() - interval '11 seconds' WHERE id = %s"
+    ),
+    "stopping": "UPDATE processing_jobs SET cancel_requested_at = now() WHERE id = %s",
+    "full": "UPDATE processing_jobs SET attention = 'The disk is full.' WHERE id = %s",
+    "withheld": (
+        "UPDATE processing_jobs SET error_code = 'withheld', error_message = 'A picture was made,"
+        " but the provider''s safety filter held it back.' WHERE id = %s"
+    ),
+    "approved": "UPDATE processing_jobs SET verdict = 'approved', verdict_at = now() WHERE id = %s",
+    "rejected": (
+        "UPDATE processing_jobs SET verdict = 'rejected', verdict_at = now(),"
+        " verdict_reason = 'colour', verdict_note = 'Too warm.' WHERE id = %s"
+    ),
+}
+
+ALL_STATES = [
+    *("held", "pending", "submitting", "processing", "running", "stopping", "storing", "full"),
+    *("unknown", "failed", "withheld", "cancelled"),
+    *("completed", "approved", "rejected", "no preview"),
+]
+
+PAGES = [
+    *("upload", "new-batch", "batch-every-state", "batch-done", "batch-pilot", "batch-working"),
+    *("job-done", "job-pending", "job-running", "job-unknown", "job-failed", "job-no-preview"),
+    *("job-approved", "job-rejected", "job-cancelled"),
+    *("history", "history-failed", "history-nothing-found", "account", "nothing-here"),
+]
+"""What is looked at by default; `set_scene` knows the path of each."""
+
+EMPTY_PAGES = ["/upload", "/jobs"]
+"""Lists that have a next step where nothing is yet."""
+
+ADMIN_PAGES: list[str] = []
+"""What an operator sees."""
+
+
+def set_scene(conn, storage, *, email):
+    """Fill a migrated and seeded database for the user with this address; where to look."""
+    user = users.find_by_email(conn, email=email)
+    studio = Studio(conn, storage, user)
+    scene = Scene(email)
+    for status in ("ready", "preparing", "rejected"):
+        studio.photo(status=status)
+    chosen = [studio.photo() for _ in range(3)]
+    mixed, made = studio.batch(ALL_STATES)
+    done, pictures_done = studio.batch(["completed"] * 6)
+    pilot, _ = studio.batch(["completed", "completed", *["held"] * 6])
+    working, _ = studio.batch(["completed", "completed", "running", "processing", *["pending"] * 8])
+    job = dict(zip(ALL_STATES, made, strict=True))
+    query = "&".join(f"image={each.id}" for each in chosen)
+    scene.paths = {
+        "upload": "/upload",
+        "new-batch": f"/batches/new?{query}",
+        "batch-every-state": f"/batches/{mixed.id}",
+        "batch-done": f"/batches/{done.id}",
+        "batch-pilot": f"/batches/{pilot.id}",
+        "batch-working": f"/batches/{working.id}",
+        "job-done": f"/jobs/{pictures_done[1].id}",
+        **{f"job-{state.replace(' ', '-')}": f"/jobs/{each.id}" for state, each in job.items()},
+        "history": "/jobs",
+        "history-failed": "/jobs?status=failed",
+        "history-nothing-found": "/jobs?q=trench",
+        "account": "/account",
+        "nothing-here": "/nowhere",
+    }
+    return scene
