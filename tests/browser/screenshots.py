@@ -1,6 +1,6 @@
 """`make screenshots`: the README's picture, taken from the running application.
 
-With a folder, `make screenshots ARGS=/tmp/look`, every page in every state instead: on a phone, a
+With a folder, `make screenshots ARGS=../look`, every page in every state instead: on a phone, a
 laptop in the dark and a wide screen, for people to look at.
 """
 
