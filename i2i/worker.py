@@ -713,8 +713,8 @@ class Worker:
         cost = _cost(task.unit_price, result)
         if not urls:
             with self._pool.connection() as conn:
-                if result.outputs:  # withheld, which costs as much as in time
-                    submissions.settle_late(conn, token=task.token, outcome="error", cost=cost)
+                if result.outputs:
+                    job_service.withhold_late(conn, task=task, cost=cost)
                 else:
                     submissions.stop_looking(conn, token=task.token)
             return

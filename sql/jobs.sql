@@ -454,6 +454,15 @@ SET status = 'storing', fal_job_id = %(fal_job_id)s, error_code = NULL, error_me
     run_after = now()
 WHERE id = %(job_id)s AND status IN ('failed', 'cancelled');
 
+-- name: explain_withheld :exec
+-- A sentence that says the picture may still come gives way, unless a newer try has its own.
+UPDATE processing_jobs AS job
+SET error_code = %(error_code)s, error_message = %(error_message)s
+WHERE job.id = %(job_id)s AND job.status = 'failed' AND NOT EXISTS (
+    SELECT FROM submissions AS mine
+    JOIN submissions AS newer ON newer.job_id = mine.job_id AND newer.created_at > mine.created_at
+    WHERE mine.token = %(token)s);
+
 -- name: hurry :exec
 -- A person asks to look again: the worker does it at once.
 UPDATE processing_jobs SET run_after = now()

@@ -1279,7 +1279,20 @@ def test_a_withheld_late_picture_is_charged(conn, worker, job, late, practice):
     drive(worker, lambda: looks(conn) == 0, later=500)
     card = card_of(conn, job)
     assert (card.status, card.charged, card.cost) == ("failed", "yes", Decimal("0.0350"))
+    assert card.error_code == "safety", "nothing more will come"
     assert ledger_of(conn, job) == [("settled", "error", "yes")]
+
+
+def test_a_withheld_late_picture_does_not_explain_a_newer_try(
+    conn, settings, worker, job, owner, late, practice
+):
+    job_service.retry(conn, settings, job_id=job.id, user_id=owner.id)
+    spoil(practice, "unprocessable")
+    drive(worker, is_in(conn, job, "failed"))
+    let_it_be_made(practice, late, fault="nsfw")
+    drive(worker, lambda: looks(conn) == 0, later=500)
+    card = card_of(conn, job)
+    assert (card.status, card.charged, card.error_code) == ("failed", "yes", "refused")
 
 
 def test_a_look_ends_after_a_day(conn, worker, job, late):

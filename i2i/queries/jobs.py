@@ -384,6 +384,14 @@ def reopen(conn: Connection[Any], *, job_id: UUID, fal_job_id: str) -> int:
     return SQL["reopen"].execute(conn, job_id=job_id, fal_job_id=fal_job_id)
 
 
+def explain_withheld(
+    conn: Connection[Any], *, job_id: UUID, token: str, error_code: str, error_message: str
+) -> int:
+    return SQL["explain_withheld"].execute(
+        conn, job_id=job_id, token=token, error_code=error_code, error_message=error_message
+    )
+
+
 def hurry(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> int:
     return SQL["hurry"].execute(conn, job_id=job_id, user_id=user_id)
 

@@ -467,6 +467,21 @@ def take_late(
     return "further"
 
 
+def withhold_late(conn: Connection[Any], *, task: LateTask, cost: Decimal | None) -> None:
+    """It was made late, and the safety filter holds it back: charged, as it is in time."""
+    why = of_code("safety")
+    with conn.transaction():
+        submissions.settle_late(conn, token=task.token, outcome="error", cost=cost)
+        if task.job_id is not None:
+            jobs.explain_withheld(
+                conn,
+                job_id=task.job_id,
+                token=task.token,
+                error_code=why.code,
+                error_message=why.sentence,
+            )
+
+
 def add_further(
     conn: Connection[Any],
     *,
