@@ -5,6 +5,9 @@ import shutil
 import house as houses
 import pytest
 from house import House
+from playwright.sync_api import expect
+
+expect.set_options(timeout=houses.PATIENCE * 1000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -52,7 +55,8 @@ def open_page(house, browser):
             "console",
             lambda message: (
                 complaints.append(message.text)
-                if message.type == "error" and "status of" not in message.text
+                if message.type == "error"
+                and not any(each in message.text for each in ("status of", "DISCONNECTED"))
                 else None
             ),
         )
