@@ -23,7 +23,7 @@ from i2i.cli.console import (
     say,
     settings,
 )
-from i2i.errors import Refused
+from i2i.errors import Refused, plural
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
 from i2i.logs import configure_logging
@@ -233,7 +233,7 @@ def stats(*, json_: bool) -> None:
     if pause.opened_at is not None:
         say(
             f"Sending is paused since {pause.opened_at:%Y-%m-%d %H:%M}Z "
-            f"(the account's {pause.reason}); {pause.waiting} pictures wait"
+            f"(the account's {pause.reason}); waiting: {plural(pause.waiting, 'picture')}"
         )
 
 

@@ -9,6 +9,7 @@ from factories import make_job, make_user
 from PIL import Image
 
 from i2i.gateways.fal import HttpFal
+from i2i.queries import breaker
 
 
 @pytest.fixture
@@ -124,6 +125,15 @@ def test_stats_counts_states_and_todays_money(flask, db_conn, anna):
     assert found["today"]["pictures"] == 2
     assert found["daily_pictures"] == 500
     assert "In flight: 1 of 10" in flask("jobs", "stats").stdout
+
+
+def test_stats_say_why_nothing_is_sent(flask, db_conn, anna):
+    make_job(db_conn, user=anna)
+    assert "paused" not in flask("jobs", "stats").stdout
+    breaker.trip(db_conn, reason="balance")
+    line = flask("jobs", "stats").stdout.splitlines()[-1]
+    assert line.startswith("Sending is paused since 2")
+    assert line.endswith("Z (the account's balance); waiting: 1 picture")
 
 
 # --- recover --------------------------------------------------------------------------------------
