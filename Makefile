@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage bench chaos screenshots lint fmt lock
+.PHONY: help run test coverage faults bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,11 +26,14 @@ coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 	@$(BIN)/python -m coverage run -m pytest -q $(ARGS)
 	@$(BIN)/python -m coverage report --skip-covered --show-missing
 
+faults: $(VENV)/.test ## kill a worker at each of its points in turn, freeze it, try every order of events; minutes
+	@$(BIN)/python -m pytest -q -m heavy tests/faults $(ARGS)
+
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
 
 chaos: $(VENV)/.test ## kill everything at random for MINUTES=5, then check every promise about money
-	@PYTHONPATH=.:tests:tests/faults $(BIN)/python tests/faults/chaos.py --minutes $(or $(MINUTES),5) $(ARGS)
+	@PYTHONPATH=.:tests:tests/faults $(BIN)/python tests/faults/chaos.py $(and $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 screenshots: $(VENV)/.test ## take docs/screenshot.png anew from the running application
 	@PYTHONPATH=.:tests:tests/browser $(BIN)/python tests/browser/screenshots.py $(ARGS)

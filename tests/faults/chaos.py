@@ -1,15 +1,20 @@
 """`make chaos`: the whole house while everything around it falls over.
 
-Workers are killed with SIGKILL, PostgreSQL is restarted with `immediate`, the practice server is
-killed and misbehaves in one answer of ten. When the faults stop, everything must come to rest: all
-pictures finished or with a sentence for a person, none charged twice, none lost, no lease stuck.
-The same seed gives the same faults in the same order.
+Pictures become due bit by bit. Meanwhile workers are killed with SIGKILL and a few told to end with
+SIGTERM, PostgreSQL is restarted with `immediate`, the practice server is killed, and for every ten
+pictures one upload, one submit and one result go wrong. When the faults stop, everything must come
+to rest: all pictures finished or with a sentence for a person, none charged twice, none lost, no
+lease stuck. The same seed gives the same faults in the same order.
+
+Three times are measured and printed beside what the design wants; only money decides the exit status.
 """
 
 import argparse
+import json
 import os
 import random
 import select
+import statistics
 import sys
 import tempfile
 import time
@@ -20,6 +25,7 @@ from pathlib import Path
 import factories
 import pictures
 import psycopg
+import urllib3
 from house import House, wait_until
 from invariants import violations
 
@@ -29,10 +35,10 @@ from i2i.gateways.storage import make_storage
 REST_MINUTES = 5
 """How long all may take to come to rest after the last fault; the promise."""
 
-FAULTS = [
-    *("lost_answer", "hang", "refuse_429", "server_error", "bad_gateway_nginx", "locked"),
-    *("slow", "upload_error", "result_504"),
-]
+SUBMITS = ["lost_answer", "hang", "refuse_429", "server_error", "bad_gateway_nginx", "slow"]
+"""What happens to spoilt submits. `locked` comes once on top: it stops all sending for a minute."""
+
+SHORT = {"minutes": 0.5, "jobs": 40, "kills": 10, "restarts": 2, "hurry": True}
 
 RESTING = "('completed', 'failed', 'cancelled')"
 
@@ -46,8 +52,15 @@ def parse():
     parser.add_argument("--restarts", type=int, default=10)
     parser.add_argument("--seed", type=int, default=20_260_101)
     parser.add_argument(
-        "--hurry", action="store_true", help="move leases and pauses on by SQL after the last fault"
+        "--hurry",
+        action="store_true",
+        help="move leases once, and pauses, on by SQL after the last fault",
     )
+    parser.add_argument(
+        "--short", action="store_true", help="a minute in all: " + json.dumps(SHORT)
+    )
+    if parser.parse_args().short:
+        parser.set_defaults(**SHORT)
     return parser.parse_args()
 
 
@@ -70,7 +83,9 @@ class Chaos:
             DECODERS="1",
         )
         self.done = Counter()
-        self.posts = 0
+        self.took = {"takeover": [], "drain": [], "restart": []}
+        self.killed, self.leaving = [], []
+        self.restarted = None
 
     def ask(self, sql, *args):
         """A query that outlives a restart of the database."""
@@ -92,6 +107,7 @@ class Chaos:
         photo = pictures.photo(size=(320, 240))
         with psycopg.connect(self.house.database, autocommit=True) as conn:
             factories.make_workflow(conn)
+            spread = 0.9 * 60 * self.options.minutes / self.options.jobs
             for each in range(self.options.jobs):
                 if each % 20 == 0:
                     user = factories.make_user(conn)
@@ -100,7 +116,12 @@ class Chaos:
                 image = factories.make_image(
                     conn, user=user, status="preparing", data=data, storage=storage
                 )
-                factories.make_job(conn, user=user, image=image)
+                job = factories.make_job(conn, user=user, image=image)
+                conn.execute(
+                    "UPDATE processing_jobs SET run_after = now() + make_interval(secs => %s)"
+                    " WHERE id = %s",
+                    [each * spread, job.id],
+                )
         wait_until(self.practice_answers, what="the practice server")
         for number in range(self.options.workers):
             self.house.start(f"worker {number}", "flask", "worker")
@@ -115,22 +136,39 @@ class Chaos:
 
     def plan(self):
         """(second, what) for every fault, in order of time."""
-        seconds = self.options.minutes * 60
-        what = ["worker"] * self.options.kills + ["database"] * self.options.restarts
-        what += ["practice"] * max(1, self.options.restarts // 2)
-        what += ["answer"] * max(1, self.options.jobs // 10)
-        return sorted((self.chance.uniform(1, seconds), each) for each in what)
+        options = self.options
+        tenth = max(1, options.jobs // 10)
+        what = ["worker"] * options.kills + ["database"] * options.restarts
+        what += ["practice", "drain"] * max(1, options.restarts // 2)
+        what += ["submit", "upload", "result"] * tenth + ["account"]
+        return sorted((self.chance.uniform(1, options.minutes * 60), each) for each in what)
 
     def go(self):
         begin = time.monotonic()
         for second, what in self.plan():
-            select.select([], [], [], max(0.0, begin + second - time.monotonic()))
+            while (left := begin + second - time.monotonic()) > 0:
+                self.watch()
+                select.select([], [], [], min(0.2, left))
             getattr(self, f"hit_{what}")()
             self.done[what] += 1
 
+    def any_worker(self):
+        return f"worker {self.chance.randrange(self.options.workers)}"
+
     def hit_worker(self):
-        name = f"worker {self.chance.randrange(self.options.workers)}"
+        """SIGKILL. Which leases are its own nobody knows, so all that are held now are watched."""
+        name = self.any_worker()
         self.house.kill(name)
+        held = self.ask("SELECT id, fence FROM processing_jobs WHERE lease_until IS NOT NULL")
+        self.killed.append((time.monotonic(), set(held)))
+        self.house.start(name, "flask", "worker")
+
+    def hit_drain(self):
+        """SIGTERM. Another one takes its place at once, as in a deployment."""
+        name = self.any_worker()
+        process = self.house.processes.pop(name)
+        process.terminate()
+        self.leaving.append((time.monotonic(), process))
         self.house.start(name, "flask", "worker")
 
     def hit_database(self):
@@ -140,20 +178,61 @@ class Chaos:
         command = ["pg_ctl", "-D", str(data), "-w", "-t", "60", "-l", log, "-m", "immediate"]
         done = embedded._run([*command, "restart"], bin_dir=bin_dir)
         assert done.ok, done.output
+        last = self.ask("SELECT coalesce(max(id), 0) FROM job_events")
+        self.restarted = time.monotonic(), last
 
     def hit_practice(self):
         self.house.kill("practice")
         self.house.start_practice()
 
-    def hit_answer(self):
-        """The next of its operations goes wrong; a server that is just starting gets none."""
-        fault = {"mode": self.chance.choice(FAULTS), "count": 1, "seconds": 5}
+    def hit_submit(self):
+        self.spoil(self.chance.choice(SUBMITS))
+
+    def hit_upload(self):
+        self.spoil("upload_error")
+
+    def hit_result(self):
+        self.spoil("result_504")
+
+    def hit_account(self):
+        self.spoil("locked")
+
+    def spoil(self, mode):
+        """The next of these answers goes wrong; a server that is just starting gets no order."""
+        fault = {"mode": mode, "count": 1, "seconds": 5}
         try:
             self.house.http.request(
                 "POST", f"{self.house.practice_url}/faults", json=fault, timeout=5
             )
-        except Exception:  # noqa: BLE001
-            self.done["answer, server down"] += 1
+            self.done["spoilt"] += 1
+        except urllib3.exceptions.HTTPError:
+            pass
+
+    # --- the clocks
+
+    def watch(self):
+        """Stop the clock of what has ended by now."""
+        now = time.monotonic()
+        for since, process in list(self.leaving):
+            if process.poll() is not None:
+                self.leaving.remove((since, process))
+                self.took["drain"].append(now - since)
+        try:
+            held = self.house.query(
+                "SELECT id, fence FROM processing_jobs WHERE lease_until IS NOT NULL"
+            )
+            moved = self.restarted and self.house.query(
+                "SELECT FROM job_events WHERE id > %s LIMIT 1", self.restarted[1][0][0]
+            )
+        except psycopg.OperationalError:
+            return
+        if moved:
+            self.took["restart"].append(now - self.restarted[0])
+            self.restarted = None
+        for since, leases in list(self.killed):
+            if leases.isdisjoint(held):
+                self.killed.remove((since, leases))
+                self.took["takeover"].append(now - since)
 
     # --- the end
 
@@ -162,15 +241,29 @@ class Chaos:
         wait_until(self.practice_answers, what="the practice server")
         self.house.http.request("DELETE", f"{self.house.practice_url}/faults")
         begin = hurried = time.monotonic()
+        if self.options.hurry:
+            self.killed.clear()  # a lease that was moved on tells nothing
+            self.hurry(self.house.let_time_pass)
         while time.monotonic() - begin < REST_MINUTES * 60:
+            self.watch()
             if self.options.hurry and time.monotonic() - hurried > 2:
-                with suppress(psycopg.OperationalError):  # a deadlock with a claim; next time
-                    self.house.let_time_pass()
+                self.hurry(self.end_pauses)
                 hurried = time.monotonic()
             if self.is_at_rest():
                 return time.monotonic() - begin
             select.select([], [], [], 0.25)
         return None
+
+    def hurry(self, move):
+        with suppress(psycopg.OperationalError):  # a deadlock with a claim; next time
+            move()
+
+    def end_pauses(self):
+        """What waits is due. Leases stay: whoever has one now lives."""
+        with psycopg.connect(self.house.database, autocommit=True) as conn:
+            conn.execute("UPDATE processing_jobs SET run_after = now() WHERE run_after > now()")
+            conn.execute("UPDATE images SET run_after = now() WHERE run_after > now()")
+            conn.execute("UPDATE breaker SET next_check_at = now() WHERE next_check_at > now()")
 
     def is_at_rest(self):
         """Finished, or told to a person; and whoever looks for a lost answer has just looked."""
@@ -183,7 +276,9 @@ class Chaos:
         """Sentences about what does not hold."""
         names = [name for name in self.house.processes if name.startswith("worker")]
         ledger = self.house.ledger()
+        begin = time.monotonic()
         ended = self.house.stop()
+        self.took["drain"].append(time.monotonic() - begin)
         found = [f"{name} ended with {ended[name]}" for name in names if ended[name] != 0]
         found += violations(
             self.house.database,
@@ -197,6 +292,11 @@ class Chaos:
             ).fetchall()
         found += [f"the picture of {token} was given up ({outcome})" for token, _, outcome in paid]
         return found, ledger
+
+    def slowest(self, name):
+        """Median and slowest of what was measured."""
+        took = self.took[name]
+        return f"{statistics.median(took):.0f}, {max(took):.0f}" if took else "none"
 
     def table(self, *, rested, found, ledger):
         say = sys.stdout.write
@@ -222,12 +322,16 @@ class Chaos:
             ("workers killed", self.done["worker"]),
             ("PostgreSQL restarted (immediate)", self.done["database"]),
             ("practice server killed", self.done["practice"]),
-            ("answers spoilt", self.done["answer"] - self.done["answer, server down"]),
+            ("workers told to end", self.done["drain"]),
+            ("answers ordered to go wrong", self.done["spoilt"]),
+            ("s to take over after SIGKILL (60)", self.slowest("takeover")),
+            ("s to end after SIGTERM (20)", self.slowest("drain")),
+            ("s to go on after a restart", self.slowest("restart")),
             ("seconds until all was at rest", "too many" if rested is None else f"{rested:.0f}"),
             ("promises broken", len(found)),
         ]
         for name, value in rows:
-            say(f"  {name:<36} {value:>8}\n")
+            say(f"  {name:<36} {value:>9}\n")
         for sentence in found:
             say(f"  ! {sentence}\n")
 
@@ -245,7 +349,8 @@ def main():
                 rested = chaos.rest()
                 found, ledger = chaos.verdict()
             finally:
-                for process in chaos.house.processes.values():
+                left = [process for _, process in chaos.leaving]
+                for process in [*chaos.house.processes.values(), *left]:
                     process.kill()
                     process.wait()
             if rested is None:
