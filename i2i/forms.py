@@ -46,6 +46,7 @@ RESERVED = frozenset(
             "variations",
             "pilot",
             "client_key",
+            "confirm",
             "scope",
             "next",
             "q",

@@ -390,6 +390,16 @@ WHERE status IN ('held', 'pending')
   AND (%(job_id)s::uuid IS NULL OR id = %(job_id)s)
   AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s);
 
+-- name: cancel_held_of_parent :exec
+-- A child batch makes these with other settings.
+UPDATE processing_jobs AS held
+SET status = 'cancelled', completed_at = now(), attention = NULL
+FROM batches AS child
+WHERE child.id = %(batch_id)s AND held.batch_id = child.parent_id AND held.user_id = child.user_id
+  AND held.status = 'held'
+  AND EXISTS (SELECT FROM processing_jobs AS made
+              WHERE made.batch_id = child.id AND made.original_image_id = held.original_image_id);
+
 -- name: ask_cancel_sending :exec
 -- A user who lost the whitelist: what is just being sent stops, if it can still be stopped.
 UPDATE processing_jobs SET cancel_requested_at = coalesce(cancel_requested_at, now())

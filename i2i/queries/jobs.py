@@ -336,6 +336,10 @@ def cancel_waiting(
     return SQL["cancel_waiting"].execute(conn, user_id=user_id, job_id=job_id, batch_id=batch_id)
 
 
+def cancel_held_of_parent(conn: Connection[Any], *, batch_id: UUID) -> int:
+    return SQL["cancel_held_of_parent"].execute(conn, batch_id=batch_id)
+
+
 def ask_cancel_sending(conn: Connection[Any], *, user_id: UUID) -> int:
     return SQL["ask_cancel_sending"].execute(conn, user_id=user_id)
 

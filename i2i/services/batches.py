@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import product
+from itertools import islice, product
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from i2i import forms
 from i2i.config import Settings
 from i2i.errors import InvalidFields, NotFound, PerhapsCharged, Refused, plural
 from i2i.forms import Definition
-from i2i.models import Batch, Image, ImageStatus, JobStatus, Workflow
+from i2i.models import Batch, Image, ImageStatus, JobCard, JobStatus, Verdict, Workflow
 from i2i.queries import batches, images, jobs, submissions, workflows
 from i2i.services import limits
 from i2i.services.workflows import definition_of
@@ -23,7 +23,10 @@ from i2i.services.workflows import definition_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a person asks for. `parameters` are validated by forms.parse_form or parse_json."""
+    """What a person asks for. `parameters` are validated by forms.parse_form or parse_json.
+
+    `only`: the photos and variations wanted, from 0, where these are not all.
+    """
 
     user_id: UUID
     workflow_id: str
@@ -34,6 +37,7 @@ class Order:
     pilot: int
     client_key: str
     parent_id: UUID | None = None
+    only: frozenset[tuple[UUID, int]] | None = None
 
     @property
     def digest(self) -> str:
@@ -48,6 +52,8 @@ class Order:
         ]
         if self.parent_id:
             content.append(str(self.parent_id))
+        if self.only is not None:
+            content.append(sorted(map(str, self.only)))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -73,7 +79,8 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
         if batches.find_by_client_key(conn, client_key=order.client_key, user_id=order.user_id):
             return _resent(conn, order=order)
         photos, references, workflow = _check(conn, settings, order=order)
-        _check_limits(conn, settings, order=order, pictures=len(photos) * order.variations)
+        pictures = _pictures(order, photos)
+        _check_limits(conn, settings, order=order, pictures=len(pictures))
         definition = definition_of(workflow.definition)
         made = batches.create(
             conn,
@@ -84,7 +91,7 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
             variations=order.variations,
             pilot=order.pilot,
             estimate=estimate(
-                definition, order.parameters, photos=photos, variations=order.variations
+                definition, order.parameters, photos=[photo for photo, _ in pictures], variations=1
             ),
             client_key=order.client_key,
             content_digest=order.digest,
@@ -93,7 +100,9 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
             return _resent(conn, order=order)
         for position, reference in enumerate(references, start=1):
             batches.add_reference(conn, batch_id=made.id, position=position, image_id=reference.id)
-        _create_jobs(conn, batch_id=made.id, definition=definition, order=order, photos=photos)
+        _create_jobs(conn, batch_id=made.id, definition=definition, order=order, pictures=pictures)
+        if order.parent_id:  # what a pilot held back is not made twice
+            jobs.cancel_held_of_parent(conn, batch_id=made.id)
         images.notify_work(conn)
         return made.id
 
@@ -101,12 +110,12 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
 def photos_again(
     conn: Connection[Any], *, batch_id: UUID, user_id: UUID, scope: str
 ) -> list[Image]:
-    """The photos of a batch to make again: of its `failed`, its `rejected` or `all` pictures."""
+    """The photos of a batch to make again: of `failed`, `held`, `rejected` or `all` pictures."""
     return images.list_of_batch(
         conn,
         batch_id=batch_id,
         user_id=user_id,
-        status=JobStatus.FAILED if scope == "failed" else None,
+        status=scope if scope in {JobStatus.FAILED, JobStatus.HELD} else None,
         verdict="rejected" if scope == "rejected" else None,
     )
 
@@ -197,27 +206,36 @@ def _resent(conn: Connection[Any], *, order: Order) -> UUID:
     return batch.id
 
 
+def _pictures(order: Order, photos: Sequence[Image]) -> list[tuple[Image, int]]:
+    """Photo and variation of each picture, photo by photo."""
+    return [
+        (photo, variation)
+        for photo, variation in product(photos, range(order.variations))
+        if order.only is None or (photo.id, variation) in order.only
+    ]
+
+
 def _create_jobs(
     conn: Connection[Any],
     *,
     batch_id: UUID,
     definition: Definition,
     order: Order,
-    photos: Sequence[Image],
+    pictures: Sequence[tuple[Image, int]],
 ) -> None:
-    pictures = list(product(enumerate(photos), range(order.variations)))
+    first = dict.fromkeys(photo.id for photo, _ in pictures)
+    pilot = set(islice(first, order.pilot)) if order.pilot else first
     jobs.create(
         conn,
         batch_id=batch_id,
-        image_ids=[photo.id for (_, photo), _ in pictures],
+        image_ids=[photo.id for photo, _ in pictures],
         variations=[variation for _, variation in pictures],
         parameters=[
             forms.vary_seed(order.parameters, variation, schema=definition.parameter_schema)
             for _, variation in pictures
         ],
         statuses=[
-            JobStatus.HELD if order.pilot and index >= order.pilot else JobStatus.PENDING
-            for (index, _), _ in pictures
+            JobStatus.PENDING if photo.id in pilot else JobStatus.HELD for photo, _ in pictures
         ],
     )
 
@@ -239,9 +257,10 @@ def cancel(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
 
 SCOPES = {
     "failed": [JobStatus.FAILED],
+    "rejected": [],
     "all": [JobStatus.FAILED, JobStatus.CANCELLED],
 }
-"""What a retry starts again in place, as the same job."""
+"""What a retry may name, and what of it starts again in place, as the same job."""
 
 
 def retry(
@@ -252,33 +271,95 @@ def retry(
     user_id: UUID,
     scope: str = "failed",
     perhaps: bool | None = None,
-) -> int:
-    """Start pictures again with the same settings; how many start.
+    changes: Mapping[str, str] | None = None,
+    client_key: str = "",
+) -> UUID:
+    """Make pictures again; the batch in which they are made.
 
-    `perhaps` says whether those that were perhaps charged start too; where there are some and it
-    says nothing, PerhapsCharged asks.
+    With the same settings failed and cancelled ones start in place. What is completed, or gets
+    other settings (`changes`, as a form sends them), is made by a child batch, and `client_key`
+    names that click. `perhaps` says whether those that were perhaps charged start too; where there
+    are some and it says nothing, PerhapsCharged asks.
     """
-    get(conn, batch_id=batch_id, user_id=user_id)
+    parent = get(conn, batch_id=batch_id, user_id=user_id)
     if scope not in SCOPES:
-        raise InvalidFields({"scope": "Choose failed or all."})
+        raise InvalidFields({"scope": "Choose failed, rejected or all."})
     with conn.transaction():
         submissions.lock_limits(conn)  # before the rows, as everybody does
-        started = jobs.retry(
-            conn,
-            user_id=user_id,
-            batch_id=batch_id,
-            statuses=SCOPES[scope],
-            perhaps=perhaps is not False,
-        )
-        asked = sum(job.perhaps for job in started)
-        if asked and perhaps is None:
-            raise PerhapsCharged(asked, others=len(started) - asked)
+        rows = [
+            row
+            for row in jobs.list_cards(conn, batch_id=batch_id, user_id=user_id)
+            if _is_made_by_child(row, scope=scope, changed=bool(changes))
+        ]
+        started = 0 if changes else _retry_in_place(conn, parent, scope=scope, perhaps=perhaps)
         # They count by now, so it is enough that nothing is exceeded.
         limits.check(conn, settings, user_id=user_id, pictures=0)
         images.notify_work(conn)
+        if rows:
+            order = _order_again(conn, parent, rows=rows, changes=changes, client_key=client_key)
+            return create(conn, settings, order=order)
     if not started:
         raise Refused(
-            "Nothing to run again: no picture of this batch has failed, or their photos could not "
-            "be read. Nothing was sent."
+            "Nothing to run again: no picture of this batch is in question, or their photos could "
+            "not be read. Nothing was sent."
         )
+    return batch_id
+
+
+def _is_made_by_child(row: JobCard, *, scope: str, changed: bool) -> bool:
+    if scope == "rejected":
+        return row.verdict == Verdict.REJECTED
+    if changed:
+        return row.status in {*SCOPES[scope], *([JobStatus.COMPLETED] if scope == "all" else [])}
+    return scope == "all" and row.status == JobStatus.COMPLETED
+
+
+def _retry_in_place(
+    conn: Connection[Any], batch: Batch, *, scope: str, perhaps: bool | None
+) -> int:
+    started = jobs.retry(
+        conn,
+        user_id=batch.user_id,
+        batch_id=batch.id,
+        statuses=SCOPES[scope],
+        perhaps=perhaps is not False,
+    )
+    asked = sum(job.perhaps for job in started)
+    if asked and perhaps is None:
+        raise PerhapsCharged(asked, others=len(started) - asked)
     return len(started)
+
+
+def _order_again(
+    conn: Connection[Any],
+    parent: Batch,
+    *,
+    rows: Sequence[JobCard],
+    changes: Mapping[str, str] | None,
+    client_key: str,
+) -> Order:
+    """Exactly these pictures with the parent's settings and the changes to them."""
+    workflow = workflows.find(conn, workflow_id=parent.workflow_name)
+    if workflow is None:
+        raise Refused("Its workflow is gone. Choose another one. Nothing was sent.")
+    definition = definition_of(workflow.definition)
+    schema, defaults = definition.parameter_schema, definition.default_parameters
+    kept, lost = forms.fit(schema, defaults, parent.parameters)
+    if lost:
+        raise Refused(
+            f"The workflow takes other settings by now ({', '.join(lost)}). "
+            "Choose “Same again, but…” and look them over. Nothing was sent."
+        )
+    typed = {name: forms.as_text(value) for name, value in kept.items()}
+    return Order(
+        user_id=parent.user_id,
+        workflow_id=parent.workflow_name,
+        image_ids=list(dict.fromkeys(row.original_image_id for row in rows)),
+        reference_ids=[each.id for each in images.find_references(conn, batch_id=parent.id)],
+        parameters=forms.parse_form(schema, defaults, typed | dict(changes)) if changes else kept,
+        variations=max(row.variation for row in rows) + 1,
+        pilot=0,
+        client_key=client_key,
+        parent_id=parent.id,
+        only=frozenset((row.original_image_id, row.variation) for row in rows),
+    )

@@ -1,5 +1,6 @@
 """Batches: choose settings, make pictures, watch them."""
 
+import secrets
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from i2i import forms
 from i2i.errors import InvalidFields, PerhapsCharged
-from i2i.models import Batch, JobCard, JobStatus
+from i2i.models import Batch, JobCard, JobStatus, Verdict
 from i2i.queries import batches as queries
 from i2i.queries import jobs, submissions
 from i2i.services import batches as service
@@ -208,6 +209,14 @@ def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.
         url = url_for("batches.retry", id=batch.id)
         asks = "…" if any(row.charged == "unknown" for row in failed) else ""
         found.append(("text", (f"Retry {len(failed)} failed{asks}", "post", url, {})))
+    again = url_for("batches.new", parent=batch.id, scope="all")
+    if rejected := sum(row.verdict == Verdict.REJECTED for row in rows):
+        url = url_for("batches.retry", id=batch.id)
+        fields = {"scope": "rejected", "client_key": secrets.token_urlsafe(16)}
+        found.append(("text", (f"Run {rejected} rejected again", "post", url, fields)))
+        again = url_for("batches.new", parent=batch.id, scope="rejected")
+    if cards.batch_status(count) == "done" and rows:
+        found.append(("text", ("Same again, but…", "get", again, {})))
     done = [row for row in rows if row.status == JobStatus.COMPLETED]
     if done and cards.batch_status(count) == "done":
         url = url_for("jobs.show", id=done[0].id, review=1)
@@ -224,11 +233,13 @@ def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
     cost = f", about {money(batch.estimate * len(held) / len(rows))}" if batch.estimate else ""
     release = url_for("batches.release", id=batch.id)
     cancel = url_for("batches.cancel", id=batch.id)
+    change = url_for("batches.new", parent=batch.id, scope="held")
     return {
         "sentence": f"Look at the {plural(len(made), 'picture')} at full size. "
         f"The other {len(held)} will be made with exactly these settings{cost}.",
         "actions": [
             ("filled", (f"Make the other {len(held)}", "post", release, {})),
+            ("outlined", ("Change settings", "get", change, {})),
             ("text", (f"Cancel the other {len(held)}", "post", cancel, {})),
         ],
     }
@@ -250,20 +261,22 @@ def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
 
 @bp.post("/batches/<uuid:id>/retry")
 def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
-    """Run pictures again with the same settings; asks first where some were perhaps charged."""
-    confirm = request.form.get("confirm", "")
+    """Run pictures again, here or in a child batch; asks first where some were perhaps charged."""
+    sent = request.form
     try:
-        service.retry(
+        made_in = service.retry(
             connection(),
             settings(),
             batch_id=id,
             user_id=current_user().id,
-            scope=request.form.get("scope", "failed"),
-            perhaps={"1": True, "free": False}.get(confirm),
+            scope=sent.get("scope", "failed"),
+            perhaps={"1": True, "free": False}.get(sent.get("confirm", "")),
+            changes={name: text for name, text in sent.items() if name not in forms.RESERVED},
+            client_key=sent.get("client_key") or secrets.token_urlsafe(16),
         )
     except PerhapsCharged as error:
         return _ask(id, error)
-    return _back(id)
+    return _back(made_in)
 
 
 def _ask(batch_id: UUID, perhaps: PerhapsCharged) -> ResponseReturnValue:
@@ -274,6 +287,8 @@ def _ask(batch_id: UUID, perhaps: PerhapsCharged) -> ResponseReturnValue:
         ), 409
     url = url_for("batches.retry", id=batch_id)
     fields = {"scope": request.form.get("scope", "failed")}
+    if key := request.form.get("client_key"):
+        fields["client_key"] = key
     rest = f"Only the {perhaps.others} not charged" if perhaps.others else ""
     return render_template(
         "jobs/confirm.html",

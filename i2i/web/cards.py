@@ -15,6 +15,7 @@ from uuid import UUID
 from flask import url_for
 from psycopg import Connection
 
+from i2i import explanations
 from i2i.config import Settings
 from i2i.explanations import of_code
 from i2i.models import ImageStatus, JobCard, JobStatus, Place, Reason, Verdict
@@ -320,8 +321,10 @@ def actions(row: JobCard) -> list[Action]:
     if row.status in {JobStatus.HELD, JobStatus.PENDING}:
         return [("Cancel", "post", url_for("jobs.cancel", id=row.id), {})]
     if row.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
+        if row.original_status == ImageStatus.REJECTED:
+            return _ways_out(row)
         label = "Run again…" if row.charged == "unknown" else "Run again"
-        return [(label, "post", url_for("jobs.retry", id=row.id), {})]
+        return [*_ways_out(row), (label, "post", url_for("jobs.retry", id=row.id), {})]
     if row.status == JobStatus.UNKNOWN:
         url = url_for("jobs.recover", id=row.id)
         return [
@@ -329,6 +332,25 @@ def actions(row: JobCard) -> list[Action]:
             ("Send again…", "post", url, {"action": "send"}),
         ]
     return []
+
+
+def _ways_out(row: JobCard) -> list[Action]:
+    """What is likelier to help than the same once more, by the reason of the failure."""
+    step = of_code(row.error_code).next_step if row.status == JobStatus.FAILED else None
+    match step:
+        case explanations.OTHER_SETTINGS:
+            return [(explanations.OTHER_SETTINGS, "get", _form_again(row), {})]
+        case explanations.ASK_ADMIN:
+            url = url_for("batches.new", image=row.original_image_id)
+            return [("Use another workflow", "get", url, {})]
+        case explanations.UPLOAD_AGAIN:
+            return [(explanations.UPLOAD_AGAIN, "get", url_for("images.upload"), {})]
+        case _:
+            return []
+
+
+def _form_again(row: JobCard) -> str:
+    return url_for("batches.new", parent=row.batch_id, image=row.original_image_id)
 
 
 # --- sums over a batch

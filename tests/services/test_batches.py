@@ -257,7 +257,7 @@ def test_retrying_starts_only_what_failed(conn, settings, create, order, owner, 
     jobs.cancel_waiting(conn, user_id=owner.id, job_id=second.id)
     with pytest.raises(NotFound):
         batches.retry(conn, settings, batch_id=batch.id, user_id=other.id)
-    assert batches.retry(conn, settings, batch_id=batch.id, user_id=owner.id) == 1
+    assert batches.retry(conn, settings, batch_id=batch.id, user_id=owner.id) == batch.id
     assert [job.status for job in factories.jobs_of(conn, batch)] == ["pending", "cancelled"]
 
 
@@ -332,3 +332,148 @@ def test_photos_to_make_again(conn, owner, create, order):
     jobs.fail(conn, job_id=failed, fence=fence, error_code="refused", error_message="Refused.")
     assert names("failed") == ["b.jpg"]
     assert names("all", user=factories.make_user(conn)) == []
+
+
+# --- Made again
+
+
+@pytest.fixture
+def made(conn, owner, create, order):
+    """Two photos in two variations: three are done, of which one is rejected; one has failed."""
+    batch = create(order(variations=2))
+    first, *rest, last = factories.jobs_of(conn, batch)
+    for job in (first, *rest):
+        factories.move(conn, job, user=owner, status="completed")
+    factories.move(conn, last, user=owner, status="failed")
+    jobs.judge(conn, job_id=rest[0].id, user_id=owner.id, verdict="rejected", reason="fit", note="")
+    return batch
+
+
+def again(conn, settings, batch, **wish):
+    """The batch that a retry answers, and where its jobs come from: (parent, variation, status)."""
+    made_in = batches.retry(
+        conn,
+        settings,
+        batch_id=batch.id,
+        user_id=batch.user_id,
+        client_key="the same click",
+        **wish,
+    )
+    child = batches.get(conn, batch_id=made_in, user_id=batch.user_id)
+    rows = jobs.list_cards(conn, batch_id=child.id, user_id=batch.user_id)
+    return child, [(row.parent_id, row.variation, row.status) for row in rows]
+
+
+def test_exactly_the_rejected_ones_are_made_by_a_child(conn, settings, made, owner):
+    rejected = factories.jobs_of(conn, made)[1]
+    child, rows = again(conn, settings, made, scope="rejected")
+    assert child.parent_id == made.id
+    assert (child.parameters, child.estimate) == (made.parameters, Decimal("0.0350"))
+    assert rows == [(rejected.id, 1, "pending")]
+    (job,) = factories.jobs_of(conn, child)
+    assert job.parameters == rejected.parameters
+    assert again(conn, settings, made, scope="rejected")[0].id == child.id, "the same click"
+    assert factories.jobs_of(conn, made)[3].status == "failed"
+
+
+def test_all_of_it_is_half_in_place_and_half_a_child(conn, settings, made):
+    jobs_before = factories.jobs_of(conn, made)
+    child, rows = again(conn, settings, made, scope="all")
+    assert rows == [(job.id, job.variation, "pending") for job in jobs_before[:3]]
+    statuses = [job.status for job in factories.jobs_of(conn, made)]
+    assert statuses == ["completed"] * 3 + ["pending"]
+    assert child.parent_id == made.id
+
+
+def test_other_settings_make_a_child_of_failed_ones_too(conn, settings, made):
+    failed = factories.jobs_of(conn, made)[3]
+    child, rows = again(conn, settings, made, changes={"setting": "studio white"})
+    assert child.parameters == {"setting": "studio white", "seed": 10}
+    assert rows == [(failed.id, 1, "pending")]
+    assert factories.jobs_of(conn, made)[3].status == "failed"
+    with pytest.raises(InvalidFields):
+        again(conn, settings, made, changes={"setting": "on the moon"})
+
+
+def test_a_child_keeps_the_references(conn, settings, create, order, owner):
+    reference = factories.make_image(conn, user=owner)
+    batch = create(order(reference_ids=[reference.id]))
+    for job in factories.jobs_of(conn, batch):
+        factories.move(conn, job, user=owner, status="completed")
+    child, _ = again(conn, settings, batch, scope="all")
+    assert images.find_references(conn, batch_id=child.id) == [reference]
+
+
+def test_settings_that_a_workflow_no_longer_takes_are_not_guessed(conn, settings, made):
+    schema = factories.document()["parameter_schema"]
+    schema["properties"]["setting"]["enum"] = ["studio white", "street"]
+    factories.make_workflow(conn, parameter_schema=schema)
+    with pytest.raises(Refused, match=r"other settings by now \(Setting\)"):
+        again(conn, settings, made, scope="rejected")
+
+
+def test_what_is_not_there_cannot_be_made_again(conn, settings, create, order):
+    batch = create(order())
+    for scope in ("failed", "rejected", "all"):
+        with pytest.raises(Refused, match="Nothing to run again"):
+            again(conn, settings, batch, scope=scope)
+    with pytest.raises(InvalidFields):
+        again(conn, settings, batch, scope="some")
+
+
+# --- The rest of a pilot
+
+
+@pytest.fixture
+def fifty(conn, owner, create, order):
+    """A pilot of two in fifty, whose two are done."""
+    photos = [factories.make_image(conn, user=owner).id for _ in range(50)]
+    batch = create(order(image_ids=photos, pilot=2))
+    for job in factories.jobs_of(conn, batch)[:2]:
+        factories.move(conn, job, user=owner, status="completed")
+    return batch
+
+
+def test_the_rest_is_made_as_it_was_ordered(conn, settings, fifty, owner, workflow):
+    """Neither an edit of the workflow nor switching it off in between changes anything."""
+    template = factories.document()["request_template"]
+    factories.make_workflow(
+        conn,
+        unit_price=9,
+        request_template=template | {"prompt": "Something else, {{ setting }}"},
+        default_parameters={"setting": "outdoor"},
+    )
+    workflows.set_active(conn, workflow_id="basic-v1", is_active=False)
+    assert batches.release(conn, batch_id=fifty.id, user_id=owner.id) == 48
+    made = factories.jobs_of(conn, fifty)
+    assert {job.workflow_version_id for job in made} == {workflow.version_id}
+    assert {str(job.parameters) for job in made} == {str(fifty.parameters)}
+    sent = []
+    while task := jobs.claim_send(conn, lease_seconds=45, max_in_flight=99, max_per_user=None):
+        sent.append(task)
+    assert len(sent) == 48
+    for task in sent:
+        assert task.definition == workflow.definition
+        assert task.parameters == fifty.parameters
+
+
+def test_other_settings_for_the_rest_cancel_what_was_held(conn, create, order, fifty, owner):
+    held = batches.photos_again(conn, batch_id=fifty.id, user_id=owner.id, scope="held")
+    assert len(held) == 48
+    child = create(
+        order(
+            image_ids=[photo.id for photo in held],
+            parameters={"setting": "studio white"},
+            parent_id=fifty.id,
+        )
+    )
+    statuses = [job.status for job in factories.jobs_of(conn, fifty)]
+    assert statuses == ["completed"] * 2 + ["cancelled"] * 48
+    assert {job.status for job in factories.jobs_of(conn, child)} == {"pending"}
+
+
+def test_a_child_of_a_few_leaves_the_others_held(conn, create, order, fifty):
+    held = factories.jobs_of(conn, fifty)[2]
+    create(order(image_ids=[held.original_image_id], parent_id=fifty.id))
+    statuses = [job.status for job in factories.jobs_of(conn, fifty)]
+    assert statuses == ["completed"] * 2 + ["cancelled"] + ["held"] * 47

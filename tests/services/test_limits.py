@@ -145,7 +145,8 @@ def test_running_again_counts(conn, limited, owner):
     with pytest.raises(Refused, match="So many pictures may not be made today"):
         batches.retry(conn, full, batch_id=failed.batch_id, user_id=owner.id)
     assert jobs.find(conn, job_id=failed.id) == failed
-    assert batches.retry(conn, room, batch_id=failed.batch_id, user_id=owner.id) == 1
+    started = batches.retry(conn, room, batch_id=failed.batch_id, user_id=owner.id)
+    assert started == failed.batch_id
     assert limits.left_today(conn, room, user_id=owner.id) == 0
 
 

@@ -421,6 +421,10 @@ def test_the_question_comes_when_the_pilot_is_done(as_owner, conn, pilot):
         "Make the other 4",
         "Cancel the other 4",
     ]
+    change = section.one("a")
+    assert change.text == "Change settings"
+    form = pages.check(as_owner.get(change["href"])).form("/batches")
+    assert len([name for name, _ in form if name == "image"]) == 2
     assert as_owner.json(pilot["url"]).json["status"] == "waiting"
 
 
@@ -509,6 +513,29 @@ def test_a_finished_batch_is_to_be_reviewed(as_owner, conn, owner, photos):
     link = pages.check(as_owner.get(url)).one("a", class_="filled")
     assert (link.text, link["href"]) == ("Review 1 picture", f"/jobs/{second.id}?review=1")
     assert as_owner.get(link["href"]).status_code == 200
+
+
+def test_rejected_pictures_run_again_in_a_child(as_owner, conn, owner, photos):
+    job = factories.make_job(conn, user=owner, image=photos[0], status="completed")
+    url = f"/batches/{job.batch_id}"
+    as_owner.post(f"/jobs/{job.id}/verdict", data={"verdict": "rejected", "reason": "fit"})
+    page = pages.check(as_owner.get(url))
+    link = next(each for each in page.all("a") if each.text == "Same again, but…")
+    assert as_owner.get(link["href"]).status_code == 200
+    button = next(each for each in page.all("button") if each.text == "Run 1 rejected again")
+    fields = {each["name"]: each["value"] for each in button.parent.all("input")}
+    child = as_owner.post(button.parent["action"], data=fields).headers["Location"]
+    assert child not in {url, "/upload"}
+    assert as_owner.post(button.parent["action"], data=fields).headers["Location"] == child
+    made = as_owner.json(child).json
+    assert [each["original_filename"] for each in made["jobs"]] == [photos[0].original_filename]
+    answer = as_owner.json(
+        f"{url}/retry", method="POST", data={"setting": "outdoor", "scope": "all"}
+    )
+    assert answer.status_code == 200
+    assert answer.json["jobs"][0]["parameters"] == {"setting": "outdoor"}
+    odd = as_owner.json(f"{url}/retry", method="POST", data={"setting": "moon", "scope": "all"})
+    assert odd.status_code == 422
 
 
 # --- Made again -------------------------------------------------------------------------------

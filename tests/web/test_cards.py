@@ -157,6 +157,22 @@ def test_reasons_have_titles_and_new_ones_do_not_break():
         assert words.title == title
 
 
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"error_code": "content_policy"}, ["Try other settings", "Run again"]),
+        ({"error_code": "too_small"}, ["Upload another photo", "Run again"]),
+        ({"error_code": "unreadable", "original_status": "rejected"}, ["Upload another photo"]),
+        ({"error_code": "no_answer"}, ["Run again"]),
+        ({"error_code": "late", "charged": "unknown"}, ["Run again…"]),
+        ({"error_code": "endpoint_gone"}, ["Use another workflow", "Run again"]),
+    ],
+)
+def test_each_failure_has_its_ways_out(changes, labels):
+    offered = cards.actions(row("failed", error_message="Because.", **changes))
+    assert [label for label, *_ in offered] == labels
+
+
 def test_where_there_is_a_picture_there_are_no_words():
     assert cards.explain(row("completed", **DONE)) is None
     for status in ("held", "pending", "submitting", "processing", "storing", "cancelled"):
