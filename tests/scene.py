@@ -187,7 +187,7 @@ PAGES = [
 EMPTY_PAGES = ["/upload", "/jobs"]
 """Lists that have a next step where nothing is yet."""
 
-ADMIN_PAGES: list[str] = []
+ADMIN_PAGES = ["/account"]
 """What an operator sees."""
 
 
