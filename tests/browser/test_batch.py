@@ -223,6 +223,33 @@ def test_what_was_perhaps_charged_is_asked_first(house, enter, make):
     expect(page.locator("#status")).to_contain_text("All 3 done in")
 
 
+def finished(house, visitor, batch):
+    wait_until(
+        lambda: visitor.get(batch["url"]).json()["counts"] == {"completed": 3}, what="three results"
+    )
+    return batch
+
+
+def test_the_same_again_but_different(house, enter, make, visitor):
+    batch = finished(house, visitor, make(aspect_ratio="3:4"))
+    visitor.post(f"{batch['jobs'][0]['url']}/verdict", {"verdict": "rejected", "reason": "fit"})
+    page = enter()
+    page.goto(batch["url"])
+    page.get_by_role("button", name="Run 1 rejected again").click()
+    expect(page.get_by_role("link", name="batch of today")).to_be_visible()
+    expect(page.locator("article")).to_have_count(1)
+    expect(page.locator("#status")).to_contain_text("Done in")
+    before = visitor.get(batch["url"]).json()["jobs"][0]["result_url"]
+    assert page.locator("article .inset").get_attribute("src") == f"{before}?size=thumb"
+
+    page.get_by_role("link", name="batch of today").click()
+    expect(page.get_by_role("link", name="Made again today")).to_be_visible()
+    page.get_by_role("link", name="Same again, but…").click()
+    page.get_by_role("radio", name="16:9", exact=True).check()
+    page.get_by_role("button", name="Make 1 picture").click()
+    expect(page.locator(".lineage")).to_contain_text("16:9, was 3:4")
+
+
 def test_all_of_it_without_javascript(house, idle, enter, make):
     batch = make(pilot="1")
     page = enter(java_script_enabled=False, viewport={"width": 360, "height": 740})
@@ -241,3 +268,7 @@ def test_all_of_it_without_javascript(house, idle, enter, make):
             break
         page.get_by_role("link", name="Look again").click()
     expect(page.get_by_role("link", name="Review 1 picture")).to_be_visible()
+    page.get_by_role("link", name="Same again, but…").click()
+    page.get_by_role("radio", name="16:9", exact=True).check()
+    page.get_by_role("button", name="Make 3 pictures").click()
+    expect(page.locator(".lineage")).to_contain_text("16:9, was")

@@ -95,7 +95,7 @@ async function merge(fragment) {
     const old = document.getElementById(fresh.id);
     if (fresh.id === "status") say(fresh.textContent.trim());
     else if (fresh.id === "line") moveUp(fresh);
-    else if (!old) cards.append(document.adoptNode(fresh));
+    else if (!old) fresh.matches("article") && cards.append(document.adoptNode(fresh));
     else if (!old.isEqualNode(fresh)) waits.push(replace(old, document.adoptNode(fresh)));
   }
   await Promise.all(waits);
