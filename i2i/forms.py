@@ -1164,6 +1164,18 @@ def describe(schema: Schema, parameters: Mapping[str, Any]) -> list[tuple[str, s
     ]
 
 
+def in_words(schema: Schema, parameters: Mapping[str, Any], *, most: int | None = None) -> str:
+    """The same in one breath, as in "4:3, style strength 75, studio, studio white"."""
+    return ", ".join(_in_short(*row) for row in describe(schema, parameters)[:most])
+
+
+def _in_short(label: str, words: str) -> str:
+    """A setting in passing: "studio white", but "style strength 75"."""
+    if words[:1].isdigit() and ":" not in words:
+        return f"{label.lower()} {words.partition(',')[0]}"
+    return words.lower()
+
+
 def _words(prop: Mapping[str, Any], value: Any) -> str:
     if isinstance(value, bool):
         return "Yes" if value else "No"

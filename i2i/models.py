@@ -235,6 +235,19 @@ class LastUsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Settings of a workflow under a name of the user's own."""
+
+    id: UUID
+    workflow_name: str
+    workflow_title: str
+    name: str
+    parameters: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One picture to make, as the worker and the commands see it."""
 

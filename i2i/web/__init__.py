@@ -12,6 +12,7 @@ from i2i.web import (
     health,
     images,
     jobs,
+    presets,
     sessions,
     webhooks,
     words,
@@ -32,6 +33,6 @@ def register(app: Flask) -> None:
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
-    for module in (health, sessions, images, batches, jobs):
+    for module in (health, sessions, images, batches, presets, jobs):
         app.register_blueprint(module.bp)
     webhooks.register(app, settings=state.settings)

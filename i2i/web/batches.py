@@ -31,13 +31,30 @@ MANY = 30
 """Pictures above which small frames are the usual ones."""
 
 
-@bp.get("/batches/new")
+@bp.route("/batches/new", methods=["GET", "POST"])
 def new() -> ResponseReturnValue:
-    """Choose a workflow and fill its form; GET with typed values shows them with their price."""
+    """Choose a workflow and fill its form; what was typed is shown with its price.
+
+    POST is the same for a choice too large for an address.
+    """
     choice = order_form.read()
     if not choice.photos:
         return redirect(url_for("images.upload"), code=303)
     return order_form.page(choice, errors={})
+
+
+@bp.post("/batches/estimate")
+def estimate() -> ResponseReturnValue:
+    """The docket for what is typed, for scripts; nothing is kept."""
+    docket = order_form.estimate(order_form.read())
+    if wants_json():
+        return jsonify(
+            pictures=docket.pictures,
+            total=None if docket.total is None else str(docket.total),
+            summary=" ".join([docket.sentence, *docket.notes]),
+            warning=docket.warning or None,
+        )
+    return render_template("batches/_docket.html", docket=docket)
 
 
 @bp.post("/batches")
@@ -169,7 +186,7 @@ def _page(
             "id": batch.id,
             "title": cards.headline(rows, workflow=definition.name),
             "created_at": batch.created_at,
-            "settings_words": ", ".join(_in_short(*row) for row in settings_rows[:4]),
+            "settings_words": forms.in_words(definition.parameter_schema, batch.parameters, most=4),
             "status_sentence": cards.status_sentence(
                 rows, outlook=outlook, charged=spending.charged
             ),
@@ -189,13 +206,6 @@ def _page(
         "cards": shown,
         "moved": moved,
     }
-
-
-def _in_short(label: str, words: str) -> str:
-    """A setting in one breath: "studio white", but "style strength 75"."""
-    if words[:1].isdigit() and ":" not in words:
-        return f"{label.lower()} {words.partition(',')[0]}"
-    return words.lower()
 
 
 def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.Action]]:

@@ -5,26 +5,33 @@ The routes are in web/batches.py. What is typed comes from the request and goes 
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from flask import render_template, request, url_for
+from flask import redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 
 from i2i import forms
-from i2i.errors import InvalidFields, Refused
+from i2i.errors import InvalidFields, NotFound, Refused
 from i2i.forms import Definition
 from i2i.models import Batch, Image, Workflow
 from i2i.queries import batches as queries
-from i2i.queries import images, workflows
+from i2i.queries import images, presets, workflows
 from i2i.services import batches as service
+from i2i.services import limits
 from i2i.services.batches import Order
 from i2i.services.workflows import definition_of
-from i2i.web import cards
+from i2i.web import cards, docket
 from i2i.web.database import connection
 from i2i.web.images import chosen_ids, facts
+from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
-from i2i.web.words import money, seconds
+from i2i.web.state import settings
+from i2i.web.words import seconds
+
+LINKED_PHOTOS = 150
+"""As many photos fit into an address; a form with more is sent as a POST."""
 
 PILOT_PHOTOS = 2
 REFERENCES_OFFERED = 12
@@ -32,7 +39,7 @@ GROUP_HELP = {"Model": "“Any” lets the workflow choose."}
 KINDS = {"choices_select": "select"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """What the form on screen is about: photos, the workflow chosen, and how many of each."""
 
@@ -47,17 +54,34 @@ class Choice:
     client_key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Settings to begin with: `key` is "shipped", "last" or a preset's id.
+
+    `values` are what a browser would send; `lost` says by label what this workflow no longer takes.
+    """
+
+    key: str
+    name: str
+    values: Mapping[str, str]
+    lost: Mapping[str, str]
+
+
+# --- What the request says ----------------------------------------------------------------------
+
+
 def read() -> Choice:
     """What this request says; nothing typed is lost, whatever it is.
 
     With a `parent` the form begins as that batch was made, for the photos that `scope` names.
     """
-    image_ids, reference_ids = chosen_ids("image", "reference")
     conn, user_id = connection(), current_user().id
+    image_ids, reference_ids, left_out = chosen_ids("image", "reference", "without")
+    image_ids = [each for each in image_ids if each not in left_out]
     parent = _parent()
     photos = images.find_uploads(conn, image_ids=image_ids, user_id=user_id)
     variations = 1
-    if parent and "client_key" not in request.values:
+    if parent and not _is_filled_in():
         variations = parent.variations
         photos = photos or service.photos_again(
             conn, batch_id=parent.id, user_id=user_id, scope=request.values.get("scope", "all")
@@ -65,13 +89,7 @@ def read() -> Choice:
         again = images.find_references(conn, batch_id=parent.id)
         reference_ids = reference_ids or [image.id for image in again]
     offered = workflows.list_all(conn, only_active=True)
-    if not offered:
-        raise Refused("No workflow is switched on. Ask your admin to switch one on.")
-    wanted = request.values.get("workflow") or (parent and parent.workflow_name)
-    workflow = next((each for each in offered if each.id == wanted), None)
-    if workflow is None and wanted:  # switched off meanwhile: the form stays, saving says so
-        workflow = workflows.find(conn, workflow_id=wanted)
-    workflow = workflow or _default(offered)
+    workflow = _workflow(offered, parent=parent)
     return Choice(
         photos=photos,
         reference_ids=reference_ids,
@@ -80,53 +98,36 @@ def read() -> Choice:
         offered=offered,
         parent=parent,
         variations=_number("variations", default=variations),
-        pilot=_number("pilot", default=0),
+        pilot=_pilot(),
         client_key=request.values.get("client_key") or secrets.token_urlsafe(16),
     )
 
 
-def order(choice: Choice) -> Order:
-    """What the form asks for; InvalidFields when a setting does not hold."""
-    return Order(
-        user_id=current_user().id,
-        workflow_id=request.form.get("workflow", ""),
-        image_ids=chosen_ids("image")[0],
-        reference_ids=choice.reference_ids,
-        parameters=forms.parse_form(
-            choice.definition.parameter_schema,
-            choice.definition.default_parameters,
-            {name: value for name, value in request.form.items() if name not in forms.RESERVED},
-        ),
-        variations=choice.variations,
-        pilot=choice.pilot,
-        client_key=choice.client_key,
-        parent_id=choice.parent.id if choice.parent else None,
-    )
+def _is_filled_in() -> bool:
+    """Whether it is the form itself that was sent, and not a link to it."""
+    return "client_key" in request.values
 
 
 def _parent() -> Batch | None:
     """The batch that is made again; NotFound when it is not the user's."""
-    text = request.values.get("parent")
-    if not text:
+    if not request.values.get("parent"):
         return None
     (ids,) = chosen_ids("parent")
     return service.get(connection(), batch_id=ids[0], user_id=current_user().id)
 
 
-def _begin(choice: Choice) -> dict[str, str]:
-    """Settings of the parent, or those last used, as a browser would send them."""
-    last = choice.parent or queries.find_last_used(
-        connection(), user_id=current_user().id, workflow_name=choice.workflow.id
-    )
-    if last is None:
-        return {}
-    schema = choice.definition.parameter_schema
-    kept, _ = forms.fit(schema, choice.definition.default_parameters, last.parameters)
-    return {name: forms.as_text(kept.get(name)) for name in schema["properties"]}
-
-
-def _default(offered: Sequence[Workflow]) -> Workflow:
-    return next((each for each in offered if each.id == "mannequin-to-human-v1"), offered[0])
+def _workflow(offered: Sequence[Workflow], *, parent: Batch | None) -> Workflow:
+    """The one asked for, also when it was switched off meanwhile: then saving says so."""
+    if not offered:
+        raise Refused("No workflow is switched on. Ask your admin to switch one on.")
+    wanted = request.values.get("switch") or request.values.get("workflow")
+    if not wanted and parent:
+        wanted = parent.workflow_name
+    found = next((each for each in offered if each.id == wanted), None)
+    if found is None and wanted:
+        found = workflows.find(connection(), workflow_id=wanted)
+    usual = next((each for each in offered if each.id == "mannequin-to-human-v1"), offered[0])
+    return found or usual
 
 
 def _number(name: str, *, default: int) -> int:
@@ -137,75 +138,236 @@ def _number(name: str, *, default: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1
 
 
-def page(choice: Choice, *, errors: Mapping[str, str]) -> str:
-    """The page with everything typed; `errors` are sentences by field name."""
-    typed = _begin(choice) | request.values.to_dict()
-    fields = [
-        _field(each, definition=choice.definition, typed=typed, error=errors.get(each.name))
-        for each in forms.fields(
-            choice.definition.parameter_schema, choice.definition.default_parameters
-        )
-    ]
-    image_ids = [photo.id for photo in choice.photos]
-    shown = {field["name"] for field in fields} | {
-        "image",
-        "reference",
-        "workflow",
-        "variations",
-        "pilot",
-    }
-    return render_template(
-        "batches/new.html",
-        images=[facts(photo) for photo in choice.photos],
-        change_url=url_for("images.upload", image=image_ids),
-        parent=choice.parent,
-        workflows=[_offer(each, photos=choice.photos) for each in choice.offered],
-        workflow=_offer(choice.workflow, photos=choice.photos)
-        | {
-            "groups": _groups(fields),
-            "advanced": [field for field in fields if field["advanced"]],
-            "max_references": choice.definition.max_references,
-        },
-        references=_references(choice),
-        reference_ids=choice.reference_ids,
-        variations=choice.variations,
-        pilot=choice.pilot,
-        pilot_photos=PILOT_PHOTOS if len(choice.photos) > PILOT_PHOTOS else 0,
-        # A form that was refused for its key gets a new one: sending it again is a new wish.
-        client_key=secrets.token_urlsafe(16) if "client_key" in errors else choice.client_key,
-        errors=[(name if name in shown else "", text) for name, text in errors.items()],
-        update_url=url_for("batches.new"),
-        estimate=_estimate(choice, typed=typed),
+def _pilot() -> int:
+    """How many photos to make first. The page's box says whether, the number beside it how many."""
+    if request.values.get("pilot") and "pilot_photos" in request.values:
+        return _number("pilot_photos", default=-1)
+    return _number("pilot", default=0)
+
+
+def parameters(choice: Choice) -> forms.Parameters:
+    """The settings that were sent; InvalidFields when one does not hold."""
+    return forms.parse_form(
+        choice.definition.parameter_schema,
+        choice.definition.default_parameters,
+        {name: value for name, value in request.form.items() if name not in forms.RESERVED},
     )
 
 
-def _offer(workflow: Workflow, *, photos: Sequence[Image]) -> dict[str, Any]:
+def order(choice: Choice) -> Order:
+    """What the form asks for; InvalidFields when a setting does not hold."""
+    return Order(
+        user_id=current_user().id,
+        workflow_id=request.form.get("workflow", ""),
+        image_ids=chosen_ids("image")[0],
+        reference_ids=choice.reference_ids,
+        parameters=parameters(choice),
+        variations=choice.variations,
+        pilot=choice.pilot,
+        client_key=choice.client_key,
+        parent_id=choice.parent.id if choice.parent else None,
+    )
+
+
+# --- What the form is filled with ---------------------------------------------------------------
+
+
+def _values(choice: Choice, starts: Sequence[Start]) -> Mapping[str, str]:
+    """The text of every setting: of the start just chosen, else as typed, else as it begins."""
+    if key := request.values.get("preset"):
+        return _start(starts, key=key).values
+    begun = _begin(choice, starts)
+    if "switch" in request.values:
+        return _carried_over(choice, begun)
+    typed = request.values
+    # The form was filled in, and a browser sends nothing for a box that is not ticked.
+    absent = {
+        name: "" if _is_filled_in() and prop["type"] == "boolean" else begun[name]
+        for name, prop in choice.definition.parameter_schema["properties"].items()
+    }
+    return {name: typed.get(name, text) for name, text in absent.items()}
+
+
+def _start(starts: Sequence[Start], *, key: str) -> Start:
+    found = next((start for start in starts if start.key == key), None)
+    if found is None:
+        raise NotFound("This preset does not exist.")
+    return found
+
+
+def _begin(choice: Choice, starts: Sequence[Start]) -> Mapping[str, str]:
+    """What an untouched form holds: the parent's settings, else those last used, else shipped."""
+    if choice.parent:
+        kept, _ = forms.fit(*_frame(choice.definition), choice.parent.parameters)
+        return _texts(choice.definition, kept)
+    return next((start for start in starts if start.key == "last"), starts[0]).values
+
+
+def _frame(definition: Definition) -> tuple[forms.Schema, Mapping[str, Any]]:
+    return definition.parameter_schema, definition.default_parameters
+
+
+def _texts(definition: Definition, values: Mapping[str, Any]) -> dict[str, str]:
+    """What a browser would send: what was left out is empty, what does not count now is usual."""
+    properties = definition.parameter_schema["properties"]
+    idle = {
+        name: value
+        for name, value in definition.default_parameters.items()
+        if "x-when" in properties[name]
+    }
+    return {name: forms.as_text(values.get(name, idle.get(name))) for name in properties}
+
+
+def _carried_over(choice: Choice, begun: Mapping[str, str]) -> Mapping[str, str]:
+    """Another workflow: what was changed by hand in the one before goes along where it fits."""
+    before = workflows.find(connection(), workflow_id=request.values.get("workflow", ""))
+    if before is None:
+        return begun
+    left = replace(choice, workflow=before, definition=definition_of(before.definition))
+    was = _begin(left, _starts(left))
+    values = dict(begun)
+    for name in values.keys() & was.keys():
+        text = request.values.get(name, "")
+        if text and text != was[name]:
+            try:
+                forms.parse_form(*_frame(choice.definition), values | {name: text})
+            except InvalidFields:
+                continue
+            values[name] = text
+    return values
+
+
+def _starts(choice: Choice) -> list[Start]:
+    """Shipped settings, those last used, and the user's presets of this workflow."""
+    conn, user_id, definition = connection(), current_user().id, choice.definition
+    stored: list[tuple[str, str, Mapping[str, Any]]] = [
+        ("shipped", "Shipped settings", definition.default_parameters)
+    ]
+    last = queries.find_last_used(conn, user_id=user_id, workflow_name=choice.workflow.id)
+    if last:
+        stored.append(("last", "Last used", last.parameters))
+    own = presets.list_of_user(conn, user_id=user_id, workflow_name=choice.workflow.id)
+    stored += [(str(each.id), each.name, each.parameters) for each in own]
+    starts = []
+    for key, name, values in stored:
+        kept, lost = forms.fit(*_frame(definition), values)
+        starts.append(Start(key=key, name=name, values=_texts(definition, kept), lost=lost))
+    return starts
+
+
+def _applied(starts: Sequence[Start], values: Mapping[str, str]) -> Start | None:
+    """The start that the form shows: the one just chosen, else the first with these values."""
+    if key := request.values.get("preset"):
+        return _start(starts, key=key)
+    shipped, *own = starts
+    return next((start for start in [*own, shipped] if start.values == values), None)
+
+
+# --- The page -----------------------------------------------------------------------------------
+
+
+def page(
+    choice: Choice,
+    *,
+    errors: Mapping[str, str],
+    consequence: str = "Nothing was sent or charged.",
+) -> str:
+    """The page with everything typed; `errors` are sentences by field name."""
+    starts = _starts(choice)
+    values = _values(choice, starts)
+    applied = _applied(starts, values)
+    usual = cards.usual_seconds(connection())
+    fields = [
+        _field(each, value=values[each.name], error=errors.get(each.name))
+        for each in forms.fields(*_frame(choice.definition))
+    ]
+    references = _references(choice)
+    pilot_offered = len(choice.photos) > PILOT_PHOTOS
+    shown = {field["name"] for field in fields} | {"image", "workflow", "variations", "preset_name"}
+    shown |= {"reference"} if references["images"] else set()
+    shown |= {"pilot"} if pilot_offered else set()
+    return render_template(
+        "batches/new.html",
+        images=[facts(photo) for photo in choice.photos],
+        parent=choice.parent,
+        workflows=[_offer(each, choice=choice, usual=usual) for each in choice.offered],
+        workflow_id=choice.workflow.id,
+        switched_off=not choice.workflow.is_active,
+        starts=[(start.key, start.name, start is applied) for start in starts],
+        lost=applied if applied and applied.lost and "preset" in request.values else None,
+        preset_name=request.values.get("preset_name", ""),
+        preset_replace="preset_replace" in request.values,
+        groups=_groups(fields),
+        advanced=_advanced(fields, shipped=starts[0].values),
+        references=references,
+        variations=choice.variations,
+        pilot=_pilot_offer(choice) if pilot_offered else None,
+        # A form that was refused for its key gets a new one: sending it again is a new wish.
+        client_key=secrets.token_urlsafe(16) if "client_key" in errors else choice.client_key,
+        errors=[(name if name in shown else "", text) for name, text in errors.items()],
+        consequence=consequence,
+        docket=_docket(choice, values=values, usual=usual),
+        **_addresses(choice),
+    )
+
+
+def estimate(choice: Choice) -> docket.Docket:
+    """The docket alone, for what is typed."""
+    values = _values(choice, _starts(choice))
+    return _docket(choice, values=values, usual=cards.usual_seconds(connection()))
+
+
+def again(choice: Choice, *, preset: UUID) -> ResponseReturnValue:
+    """Back to the form, filled with this preset and with everything else that was sent."""
+    if len(choice.photos) > LINKED_PHOTOS:
+        return page(choice, errors={})
+    url = url_for(
+        "batches.new",
+        image=[photo.id for photo in choice.photos],
+        reference=choice.reference_ids,
+        workflow=choice.workflow.id,
+        parent=choice.parent and choice.parent.id,
+        variations=choice.variations,
+        pilot=choice.pilot or None,
+        client_key=choice.client_key,
+        preset=preset,
+        _anchor="start",
+    )
+    return redirect(url, code=303)
+
+
+def _addresses(choice: Choice) -> dict[str, str]:
+    """Where the form's questions go, and the way back to the choice of photos."""
+    few = len(choice.photos) <= LINKED_PHOTOS
+    photos = [photo.id for photo in choice.photos] if few else []
+    return {
+        "ask_url": url_for("batches.new"),
+        "ask_method": "get" if few else "post",
+        "change_url": url_for("images.upload", image=photos),
+    }
+
+
+def _offer(workflow: Workflow, *, choice: Choice, usual: Mapping[str, float]) -> dict[str, Any]:
     """A workflow to choose, with its price for the first photo."""
     definition = definition_of(workflow.definition)
-    photo = photos[0] if photos else None
+    photo = choice.photos[0] if choice.photos else None
     price = forms.estimate(
         definition,
         parameters=definition.default_parameters,
         width=photo.width if photo else None,
         height=photo.height if photo else None,
     )
-    usual = cards.usual_seconds(connection()).get(workflow.id, definition.usual_seconds)
+    measured = usual.get(workflow.id)
     return {
         "id": workflow.id,
         "name": definition.name,
         "description": definition.description,
-        "price_words": money(price) if price is None else f"{money(price)} a picture",
-        "usual_words": f"usually {seconds(usual)}" if usual else "",
-        "url": url_for("batches.new", image=[photo.id for photo in photos], workflow=workflow.id),
+        "price": price,
+        "usual_words": f"usually {seconds(measured)}" if measured else "time: no data yet",
     }
 
 
-def _field(
-    field: forms.Field, *, definition: Definition, typed: Mapping[str, str], error: str | None
-) -> dict[str, Any]:
-    default = forms.as_text(field.default)
-    if field.kind == "boolean" and "client_key" in typed:
-        default = ""  # the form was filled in, and a browser sends nothing for an empty box
+def _field(field: forms.Field, *, value: str, error: str | None) -> dict[str, Any]:
     kind = "slider" if field.widget == "slider" else KINDS.get(field.kind, field.kind)
     return {
         "name": field.name,
@@ -215,7 +377,8 @@ def _field(
         "choices": list(field.choices),
         "minimum": field.minimum,
         "maximum": field.maximum,
-        "value": typed.get(field.name, default),
+        "unit": field.unit.strip(),
+        "value": value,
         "error": error,
         "required": field.required,
         "advanced": field.advanced,
@@ -232,46 +395,75 @@ def _groups(fields: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Ma
     return [(title, GROUP_HELP.get(title, ""), members) for title, members in groups.items()]
 
 
-def _references(choice: Choice) -> list[dict[str, Any]]:
-    """The user's newest other uploads, and those ticked before."""
-    if not choice.definition.max_references:
-        return []
-    user_id = current_user().id
-    ticked = images.find_uploads(connection(), image_ids=choice.reference_ids, user_id=user_id)
-    newest = images.page_uploads(
-        connection(), user_id=user_id, page_size=REFERENCES_OFFERED, status="ready"
+def _advanced(
+    fields: Sequence[Mapping[str, Any]], *, shipped: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """What is folded, by name; open where something in it is wrong or not as shipped."""
+    found = [field for field in fields if field["advanced"]]
+    if not found:
+        return None
+    return {
+        "fields": found,
+        "names": ", ".join(field["label"].lower() for field in found),
+        "open": any(field["error"] or field["value"] != shipped[field["name"]] for field in found),
+    }
+
+
+def _references(choice: Choice) -> dict[str, Any]:
+    """The ticked ones, and a page of the user's uploads, newest first."""
+    most, user_id = choice.definition.max_references, current_user().id
+    if not most:
+        return {"most": 0, "images": [], "ticked": [], "cursor": "", "older": ""}
+    after = read_cursor(request.values.get("uploads"))
+    found = images.page_uploads(
+        connection(),
+        user_id=user_id,
+        page_size=REFERENCES_OFFERED + 1,
+        status="ready",
+        before=after and after[0],
+        before_id=after and after[1],
     )
-    offered = {image.id: image for image in [*ticked, *newest]}
-    return [facts(image) for image in offered.values()]
+    offered, rest = found[:REFERENCES_OFFERED], found[REFERENCES_OFFERED:]
+    ticked = images.find_uploads(connection(), image_ids=choice.reference_ids, user_id=user_id)
+    every = {image.id: image for image in [*ticked, *offered]}
+    return {
+        "most": most,
+        "images": [facts(image) for image in every.values()],
+        "ticked": choice.reference_ids,
+        "cursor": request.values.get("uploads", ""),
+        "older": write_cursor(offered[-1].created_at, offered[-1].id) if rest else "",
+    }
 
 
-def _estimate(choice: Choice, *, typed: Mapping[str, str]) -> dict[str, Any]:
-    """The docket's sum for what is typed; for the defaults where that does not hold."""
+def _pilot_offer(choice: Choice) -> dict[str, Any]:
+    """The question, as typed: whether to make some photos first, and how many."""
+    photos = choice.pilot if 0 < choice.pilot < len(choice.photos) else PILOT_PHOTOS
+    return {
+        "ticked": choice.pilot != 0,
+        "photos": request.values.get("pilot_photos", str(photos)),
+        "rest": len(choice.photos) - photos,
+    }
+
+
+def _docket(
+    choice: Choice, *, values: Mapping[str, str], usual: Mapping[str, float]
+) -> docket.Docket:
+    """The sum for what is typed; where a value does not hold, for the shipped one."""
     definition = choice.definition
     try:
-        parameters = forms.parse_form(
-            definition.parameter_schema,
-            definition.default_parameters,
-            {
-                name: text
-                for name, text in typed.items()
-                if name in definition.parameter_schema["properties"]
-            },
+        wanted = forms.parse_form(*_frame(definition), values)
+    except InvalidFields as error:
+        shipped = _texts(definition, definition.default_parameters)
+        wanted = forms.parse_form(
+            *_frame(definition), {**values, **{name: shipped[name] for name in error.fields}}
         )
-    except InvalidFields:
-        parameters = dict(definition.default_parameters)
-    variations = max(1, min(4, choice.variations))
-    total = service.estimate(definition, parameters, photos=choice.photos, variations=variations)
-    each = {
-        forms.estimate(definition, parameters=parameters, width=photo.width, height=photo.height)
-        for photo in choice.photos
-    }
-    usual = cards.usual_seconds(connection()).get(choice.workflow.id, definition.usual_seconds)
-    return {
-        "photos": len(choice.photos),
-        "variations": variations,
-        "pictures": len(choice.photos) * variations,
-        "each": each.pop() if len(each) == 1 else None,
-        "total": total,
-        "note": f"Usually {seconds(usual)} each." if usual else "",
-    }
+    return docket.build(
+        definition,
+        wanted,
+        photos=choice.photos,
+        variations=max(1, min(4, choice.variations)),
+        pilot=choice.pilot,
+        usual=usual.get(choice.workflow.id),
+        left=limits.left_today(connection(), settings(), user_id=current_user().id),
+        settings=settings(),
+    )

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
+import factories
 import psycopg
 import pytest
 from flask.testing import FlaskClient
@@ -154,3 +155,9 @@ def prepare(app, conn, settings):
             image_service.prepare(lend, app.extensions["i2i"].storage, settings, task=task)
 
     return prepare_all
+
+
+@pytest.fixture
+def photos(conn, owner):
+    factories.make_workflow(conn)
+    return [factories.make_image(conn, user=owner, name=f"{letter}.jpg") for letter in "cab"]

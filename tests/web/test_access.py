@@ -6,6 +6,7 @@ import pytest
 
 from i2i import passwords
 from i2i.gateways.storage import image_key
+from i2i.queries import presets
 
 TABLE = """
 method  route                                anonymous  stranger  other  admin  owner
@@ -16,6 +17,8 @@ GET     /images/<uuid:id>                    login      login     404    404    
 POST    /images/<uuid:id>/delete             login      login     404    404    303
 POST    /images/<uuid:id>/restore            login      login     404    404    303
 GET     /batches/new                         login      login     303    303    200
+POST    /batches/new                         login      login     303    303    200
+POST    /batches/estimate                    login      login     200    200    200
 POST    /batches                             login      login     422    422    303
 GET     /batches/<uuid:id>                   login      login     404    404    200
 GET     /batches/<uuid:id>/live              login      login     404    404    200
@@ -28,6 +31,10 @@ POST    /jobs/<uuid:id>/cancel               login      login     404    404    
 POST    /jobs/<uuid:id>/retry                login      login     404    404    303
 POST    /jobs/<uuid:id>/recover              login      login     404    404    303
 POST    /jobs/<uuid:id>/verdict              login      login     404    404    303
+GET     /presets                             login      login     200    200    200
+POST    /presets                             login      login     303    303    303
+POST    /presets/<uuid:id>/rename            login      login     404    404    303
+POST    /presets/<uuid:id>/delete            login      login     404    404    303
 GET     /account                             login      login     200    200    200
 POST    /account                             login      login     422    422    422
 POST    /account/time-zone                   login      login     303    303    303
@@ -66,8 +73,12 @@ def things(app, conn, owner):
         " VALUES (%s, %s, 'there', '::1') RETURNING id",
         [passwords.hash_token("another browser of the owner"), owner.id],
     ).fetchone()[0]
+    preset = presets.create(
+        conn, user_id=owner.id, workflow_name="basic-v1", name="Owner's", parameters={}
+    )
     return {
         "image": photo.id,
+        "preset": preset.id,
         "batch": failed.batch_id,
         "failed": failed.id,
         "waiting": waiting.id,
@@ -78,11 +89,14 @@ def things(app, conn, owner):
 
 
 def request(browser, method, route, things, *, accept="text/html"):
-    kind = next((word for word in ("images", "batches", "sessions") if word in route), "jobs")
+    kind = next(
+        (word for word in ("images", "batches", "sessions", "presets") if word in route), "jobs"
+    )
     job = {"cancel": "waiting", "recover": "lost", "verdict": "done"}.get(
         route.rpartition("/")[2], "failed"
     )
     names = {"images": "image", "batches": "batch", "sessions": "session", "jobs": job}
+    names["presets"] = "preset"
     path = route.replace("<uuid:id>", str(things[names[kind]]))
     path = path.replace("<path:filename>", "app.css")
     if route == "/batches/new":
@@ -95,6 +109,8 @@ def request(browser, method, route, things, *, accept="text/html"):
             "setting": "outdoor",
             "client_key": "0123456789abcdef",
         },
+        "/presets": {"workflow": "basic-v1", "setting": "outdoor", "preset_name": "Mine"},
+        "/presets/<uuid:id>/rename": {"name": "Another"},
         "/jobs/<uuid:id>/recover": {"action": "look"},
         "/jobs/<uuid:id>/verdict": {"verdict": "approved"},
         "/account": {"current_password": "wrong", "new_password": "fifteen letters"},
@@ -148,6 +164,10 @@ def snapshot(conn):
         "SELECT users.*, sessions.id FROM users LEFT JOIN sessions ON users.id = user_id"
         " WHERE email LIKE 'owner@%' ORDER BY sessions.id"
     )
+    rows += conn.execute(
+        "SELECT presets.* FROM presets JOIN users ON users.id = user_id"
+        " WHERE email LIKE 'owner@%' ORDER BY presets.id"
+    ).fetchall()
     return repr([*rows, account.fetchall()])
 
 

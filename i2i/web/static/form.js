@@ -1,4 +1,5 @@
-// The new-batch form: ranges beside numbers, settings that depend on another, and the sum in the docket.
+// The new-batch form: ranges beside numbers, settings that depend on another, more references, and the
+// sum in the docket.
 
 // Sliders. The number is the real input; the range only moves it.
 
@@ -59,7 +60,8 @@ function followCondition(form, field) {
   apply();
 }
 
-// The docket. Prices are counted in millionths of a dollar, for 0.1 + 0.2 is not 0.3.
+// The docket. Counts are known here at once; what they cost, and how long they take, the server says.
+// Prices are counted in millionths of a dollar, for 0.1 + 0.2 is not 0.3.
 
 function money(millionths) {
   const [whole, part] = (millionths / 1e6).toFixed(4).split(".");
@@ -68,53 +70,132 @@ function money(millionths) {
 
 function addUp(form, docket) {
   const part = (name) => docket.querySelector(`[data-${name}]`);
-  const variations = Number(new FormData(form).get("variations"));
-  const pictures = Number(docket.dataset.photos) * variations;
-  const counted = pictures.toLocaleString("en");
+  const sent = new FormData(form);
+  const photos = Number(docket.dataset.photos);
+  const variations = Number(sent.get("variations"));
+  const pictures = photos * variations;
+  const pilot = sent.has("pilot") ? Number(sent.get("pilot_photos")) : 0;
+  const first = pilot > 0 && pilot < photos ? pilot * variations : 0;
+  const shown = first || pictures;
   part("variations").textContent = variations;
-  part("pictures").textContent = counted;
+  part("pictures").textContent = pictures.toLocaleString("en");
   if (docket.dataset.each) part("total").textContent = money(pictures * Math.round(Number(docket.dataset.each) * 1e6));
-  part("make").textContent = `Make ${counted} ${pictures === 1 ? "picture" : "pictures"}`;
+  // The button stays the same element, for a click on it may be under way.
+  part("make").textContent = `Make ${first ? "the first " : ""}${shown.toLocaleString("en")} ${shown === 1 ? "picture" : "pictures"}`;
 }
 
-// Other settings may change the price of each, which only the server knows. The button stays the same
-// element, for a click on it may be under way.
+function keepSum(form, side) {
+  const docket = side.querySelector("[data-docket]");
+  const update = side.querySelector("[data-update]");
+  let asked = new AbortController();
+  let timer;
 
-async function askPrice(form, docket) {
-  const url = new URL(form.querySelector("[data-update]").formAction);
-  url.search = new URLSearchParams(new FormData(form));
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(answer.status);
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.querySelector("[data-docket]");
-  docket.dataset.each = fresh.dataset.each ?? "";
-  docket.querySelector(".sum").replaceWith(document.adoptNode(fresh.querySelector(".sum")));
-}
-
-function keepSum(form, docket) {
-  form.addEventListener("change", async (event) => {
-    if (!["variations", "pilot", "reference"].includes(event.target.name)) {
-      docket.querySelector("[data-total]").textContent = "…";
-      await askPrice(form, docket).catch(() => {});
+  const ask = async () => {
+    asked.abort();
+    asked = new AbortController();
+    const body = new URLSearchParams(new FormData(form));
+    const answer = await fetch(side.dataset.estimate, { method: "POST", body, signal: asked.signal });
+    if (!answer.ok) throw new Error(answer.status);
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const sum = fresh.querySelector("[data-docket]");
+    docket.dataset.each = sum.dataset.each ?? "";
+    for (const name of ["make", "warning", "sentence"]) {
+      const [from, to] = [sum, docket].map((each) => each.querySelector(`[data-${name}]`));
+      if (from.textContent !== to.textContent) to.textContent = from.textContent;
     }
+    docket.querySelector(".sum").replaceWith(document.adoptNode(sum.querySelector(".sum")));
+    side.querySelector("[data-notes]").replaceWith(document.adoptNode(fresh.querySelector("[data-notes]")));
+    update.hidden = true;
+  };
+  const renew = () =>
+    ask().catch((error) => {
+      if (error.name === "AbortError") return;
+      docket.querySelector("[data-total]").textContent = "…";
+      update.hidden = false;
+    });
+
+  form.addEventListener("input", (event) => {
+    if (["preset_name", "preset_replace", "reference"].includes(event.target.name)) return;
     addUp(form, docket);
+    clearTimeout(timer);
+    timer = setTimeout(renew, 200);
+  });
+  update.hidden = true;
+  return renew;
+}
+
+// Enter in a field never spends money: it renews the sum, or saves the preset whose name is typed.
+
+function tameEnter(form, renew) {
+  form.addEventListener("submit", (event) => {
+    if (event.submitter !== form.querySelector("button")) return;
+    event.preventDefault();
+    if (document.activeElement?.name === "preset_name") form.querySelector("[data-save]").click();
+    else renew();
   });
 }
 
-function limitReferences(group) {
+function followPilot(offer, photos) {
+  const [box, count] = offer.querySelectorAll("input");
+  count.addEventListener("input", () => {
+    const first = Number(count.value);
+    box.checked = first > 0;
+    if (first > 0 && first < photos) offer.querySelector("[data-rest]").textContent = photos - first;
+  });
+}
+
+// What was filled in by a start is not it any more once a setting was changed.
+
+function followStarts(form) {
+  const starts = form.querySelectorAll("[name=preset]");
+  const others = ["variations", "pilot", "pilot_photos", "reference", "preset_name", "preset_replace"];
+  form.addEventListener("input", ({ target }) => {
+    if (!others.includes(target.name)) for (const start of starts) start.setAttribute("aria-pressed", "false");
+  });
+}
+
+// References: as many as the workflow takes, and more of the uploads below those shown.
+
+function followReferences(form, group) {
   const most = Number(group.dataset.most);
-  const boxes = [...group.querySelectorAll("[name=reference]")];
+  const thumbs = group.querySelector("[data-references]");
   const apply = () => {
+    const boxes = [...thumbs.querySelectorAll("[name=reference]")];
     const full = boxes.filter((box) => box.checked).length >= most;
     for (const box of boxes) box.disabled = full && !box.checked;
   };
+  const fetchMore = async (button) => {
+    const sent = new URLSearchParams(new FormData(form, button));
+    const reading = button.formMethod === "get";
+    const url = reading ? `${button.formAction}?${sent}` : button.formAction;
+    const answer = await fetch(url, reading ? {} : { method: "POST", body: sent });
+    if (!answer.ok) throw new Error(answer.status);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const here = new Set([...thumbs.querySelectorAll("[name=reference]")].map((box) => box.value));
+    const fresh = [...page.querySelectorAll("[data-references] > *")].filter((thumb) => !here.has(thumb.querySelector("input").value));
+    thumbs.append(...fresh.map((thumb) => document.adoptNode(thumb)));
+    const older = page.querySelector("[data-more] button");
+    if (older?.value) button.value = older.value;
+    else button.remove();
+    apply();
+    fresh[0]?.querySelector("input").focus();
+  };
   group.addEventListener("change", apply);
+  group.addEventListener("click", (event) => {
+    const button = event.target.closest("[name=uploads][value]:not([value=''])");
+    if (!button) return;
+    event.preventDefault();
+    fetchMore(button).catch(() => form.requestSubmit(button));
+  });
   apply();
 }
 
 const form = document.getElementById("new");
+const side = form.querySelector("[data-estimate]");
 document.querySelectorAll("[data-slider]").forEach(addRange);
 form.querySelectorAll("[data-when]").forEach((field) => followCondition(form, field));
-form.querySelectorAll("[data-docket]").forEach((docket) => keepSum(form, docket));
-form.querySelectorAll("[data-most]").forEach(limitReferences);
+form.querySelectorAll("[data-most]").forEach((group) => followReferences(form, group));
+form.querySelectorAll("[data-pilot]").forEach((offer) => followPilot(offer, Number(side.querySelector("[data-photos]").dataset.photos)));
+followStarts(form);
+tameEnter(form, keepSum(form, side));
 document.querySelector(".summary")?.focus();
