@@ -169,6 +169,19 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFile:
+    """A file that a job has made, with the version of the workflow that made it."""
+
+    job_id: UUID
+    workflow_version: int
+    original_filename: str
+    blob_url: str
+    sha256: str
+    file_size: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareTask:
     """An image claimed for decoding; the fence names this claim."""
 
@@ -256,6 +269,7 @@ class Job:
     batch_id: UUID
     position: int
     variation: int
+    number: int
     original_image_id: UUID
     result_image_id: UUID | None
     workflow_name: str
@@ -399,7 +413,7 @@ class FalTask:
     cancel_requested_at: datetime | None
     started_at: datetime | None
     workflow_name: str
-    variation: int
+    number: int
     unit_price: Decimal | None
     deadline_seconds: int
     original_image_id: UUID

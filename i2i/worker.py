@@ -23,7 +23,7 @@ import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from i2i import imaging
+from i2i import filenames, imaging
 from i2i.config import LEASE_SECONDS, Settings
 from i2i.errors import (
     FalAccount,
@@ -42,7 +42,7 @@ from i2i.errors import (
 from i2i.explanations import of_code
 from i2i.gateways.fal import Fal, Listed, Result, Status, boottime, request_urls
 from i2i.gateways.storage import Storage, image_key, incoming, sweep
-from i2i.models import FalTask, Image, Job, JobStatus, LateTask, PrepareTask
+from i2i.models import FalTask, Job, JobStatus, LateTask, PrepareTask
 from i2i.queries import breaker, images, jobs, submissions
 from i2i.queries import webhooks as callbacks
 from i2i.services import breaker as breaker_service
@@ -752,7 +752,7 @@ class Worker:
                         token=task.token,
                         user_id=job.user_id,
                         original_image_id=job.original_image_id,
-                        ending=f"{task.workflow_name}_{job.variation + 1}_late",
+                        ending=f"{task.workflow_name}_{job.number}_late",
                     )
         except (FalError, StorageError, ImagingFailed, OSError) as error:
             log.warning("submission %s: the picture is not kept yet: %s", task.token, error)
@@ -794,7 +794,7 @@ class Worker:
                 token=task.token,
                 user_id=task.user_id,
                 original_image_id=task.original_image_id,
-                ending=f"{task.workflow_name}_{task.variation + 1}",
+                ending=f"{task.workflow_name}_{task.number}",
             )
         finished = functools.partial(
             job_service.complete,
@@ -840,7 +840,9 @@ class Worker:
             "image_id": image_id,
             "user_id": user_id,
             "filename": key.rpartition("/")[2],
-            "original_filename": _result_name(original, ending=ending, suffix=suffix),
+            "original_filename": filenames.for_result(
+                original.original_filename if original else "picture", ending=ending, suffix=suffix
+            ),
             "blob_url": key,
             "sha256": self._storage.sha256(key),
             "file_size": self._storage.size(key),
@@ -987,12 +989,6 @@ def _asked_for(task: FalTask) -> float:
         return 0.0
     now = task.sent_at + timedelta(seconds=task.waited_seconds)
     return (now - task.cancel_requested_at).total_seconds()
-
-
-def _result_name(original: Image | None, *, ending: str, suffix: str) -> str:
-    """A result is called after its photo, its workflow and its number: `coat_basic-v1_1.jpg`."""
-    stem = Path(original.original_filename).stem if original else "picture"
-    return f"{stem[:120]}_{ending}{suffix}"
 
 
 def _name(task: Sending | FalTask | LateTask | PrepareTask | None) -> str:

@@ -69,6 +69,7 @@ ALTER TABLE processing_jobs
     DROP CONSTRAINT processing_jobs_reason_only_when_rejected,
     DROP CONSTRAINT processing_jobs_verdict_has_time,
     DROP CONSTRAINT processing_jobs_verdict_of_a_picture,
+    DROP COLUMN number,
     DROP COLUMN parent_id,
     DROP COLUMN verdict_at,
     DROP COLUMN verdict_note,

@@ -14,10 +14,18 @@ ALTER TABLE processing_jobs
     -- The job that this one makes again with other settings, in the parent batch.
     ADD COLUMN parent_id uuid
         CONSTRAINT processing_jobs_parent_fkey REFERENCES processing_jobs ON DELETE SET NULL,
+    -- Which of its photo's pictures with this workflow it is: the last number of the file's name.
+    ADD COLUMN number integer NOT NULL DEFAULT 1
+        CONSTRAINT processing_jobs_number_positive CHECK (number > 0),
     ADD CONSTRAINT processing_jobs_verdict_of_a_picture CHECK (verdict IS NULL OR status = 'completed'),
     ADD CONSTRAINT processing_jobs_verdict_has_time CHECK ((verdict IS NULL) = (verdict_at IS NULL)),
     ADD CONSTRAINT processing_jobs_reason_only_when_rejected CHECK (
         verdict_reason IS NULL OR verdict IS NOT DISTINCT FROM 'rejected');
+UPDATE processing_jobs AS job SET number = counted.number
+FROM (SELECT id, row_number() OVER (
+          PARTITION BY original_image_id, workflow_name ORDER BY created_at, position) AS number
+      FROM processing_jobs) AS counted
+WHERE job.id = counted.id AND counted.number > 1;
 CREATE INDEX processing_jobs_parent_index ON processing_jobs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX batches_parent_index ON batches (parent_id) WHERE parent_id IS NOT NULL;
 
@@ -45,10 +53,12 @@ CREATE INDEX processing_jobs_user_status_index ON processing_jobs
 CREATE INDEX processing_jobs_user_workflow_index ON processing_jobs
     (user_id, workflow_name, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX processing_jobs_user_verdict_index ON processing_jobs
-    (user_id, verdict, created_at DESC, id DESC) WHERE deleted_at IS NULL AND status = 'completed';
-CREATE INDEX processing_jobs_trash_index ON processing_jobs (user_id, deleted_at)
+    (user_id, (coalesce(verdict, 'none')), created_at DESC, id DESC)
+    WHERE deleted_at IS NULL AND status = 'completed';
+CREATE INDEX processing_jobs_trash_index ON processing_jobs (user_id, deleted_at DESC, id DESC)
     WHERE deleted_at IS NOT NULL;
-CREATE INDEX images_trash_index ON images (user_id, deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX images_trash_index ON images (user_id, deleted_at DESC, id DESC)
+    WHERE deleted_at IS NOT NULL;
 
 -- Settings under a name of the user's own.
 CREATE TABLE presets (

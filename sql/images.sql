@@ -83,6 +83,21 @@ JOIN images AS image ON image.id = output.image_id
 WHERE output.job_id = %(job_id)s AND image.user_id = %(user_id)s
 ORDER BY output.arrived_at, image.id;
 
+-- name: list_results :many
+-- The files that jobs have made, what came late beside them.
+SELECT job.id AS job_id, version.version AS workflow_version, image.original_filename, image.blob_url,
+       image.sha256, image.file_size, image.created_at
+FROM processing_jobs AS job
+JOIN workflow_versions AS version ON version.id = job.workflow_version_id
+CROSS JOIN LATERAL (
+    SELECT job.result_image_id AS image_id
+    UNION ALL
+    SELECT output.image_id FROM further_outputs AS output WHERE output.job_id = job.id
+) AS made
+JOIN images AS image ON image.id = made.image_id
+WHERE job.id = ANY(%(job_ids)s::uuid[]) AND job.user_id = %(user_id)s AND job.deleted_at IS NULL
+ORDER BY image.created_at, image.id;
+
 -- name: page_uploads :many
 SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
        height, is_processed, status, rejection, has_preview, created_at, deleted_at

@@ -4,11 +4,17 @@
 
 -- name: create :exec
 -- The pictures of a batch, in the order given; four arrays of one length. In a child batch each
--- comes from the parent's picture of the same photo and variation, where there is one.
+-- comes from the parent's picture of the same photo and variation, where there is one. A photo's
+-- pictures with one workflow are numbered, so that no two are saved under one name.
 INSERT INTO processing_jobs (user_id, batch_id, position, variation, original_image_id,
-                             workflow_name, workflow_version_id, parameters, status, parent_id)
+                             workflow_name, workflow_version_id, parameters, status, number, parent_id)
 SELECT batch.user_id, batch.id, picture.position, picture.variation, picture.image_id,
        version.workflow_name, batch.workflow_version_id, picture.parameters, picture.status,
+       coalesce((SELECT max(earlier.number)
+                 FROM processing_jobs AS earlier
+                 WHERE earlier.original_image_id = picture.image_id
+                   AND earlier.workflow_name = version.workflow_name), 0)
+           + row_number() OVER (PARTITION BY picture.image_id ORDER BY picture.position),
        (SELECT parent.id
         FROM processing_jobs AS parent
         WHERE parent.batch_id = batch.parent_id AND parent.user_id = batch.user_id
@@ -24,14 +30,14 @@ WHERE batch.id = %(batch_id)s;
 
 -- name: find :optional
 -- For operators and the worker; pages ask find_card, which knows the owner.
-SELECT id, user_id, batch_id, position, variation, original_image_id, result_image_id, workflow_name,
+SELECT id, user_id, batch_id, position, variation, number, original_image_id, result_image_id, workflow_name,
        workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
        error_code, error_message, run_after, fence, crashes, created_at, completed_at
 FROM processing_jobs
 WHERE id = %(job_id)s;
 
 -- name: find_by_fal_id :optional
-SELECT id, user_id, batch_id, position, variation, original_image_id, result_image_id, workflow_name,
+SELECT id, user_id, batch_id, position, variation, number, original_image_id, result_image_id, workflow_name,
        workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
        error_code, error_message, run_after, fence, crashes, created_at, completed_at
 FROM processing_jobs
@@ -56,6 +62,17 @@ SELECT id, batch_id, position, variation, status, attention, cancel_requested_at
 FROM job_cards
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
 ORDER BY position;
+
+-- name: list_chosen_cards :many
+-- Those of the pictures named that can be shown, newest first.
+SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
+       error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
+       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
+       cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
+FROM job_cards
+WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s AND deleted_at IS NULL
+ORDER BY created_at DESC, id DESC;
 
 -- name: list_parent_results :many
 -- What the pictures of a batch make again, where that can still be shown.
@@ -98,7 +115,7 @@ WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
 
 -- name: list_newest :many
 -- For operators.
-SELECT id, user_id, batch_id, position, variation, original_image_id, result_image_id, workflow_name,
+SELECT id, user_id, batch_id, position, variation, number, original_image_id, result_image_id, workflow_name,
        workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
        error_code, error_message, run_after, fence, crashes, created_at, completed_at
 FROM processing_jobs
@@ -255,7 +272,7 @@ FROM due, submissions AS submission, workflow_versions AS version
 WHERE job.id = due.id AND version.id = job.workflow_version_id
   AND submission.job_id = job.id AND submission.state IN ('accepted', 'unknown')
 RETURNING job.id, job.user_id, job.status, job.fence, job.crashes, job.cancel_requested_at,
-          job.started_at, job.workflow_name, job.variation,
+          job.started_at, job.workflow_name, job.number,
           (version.definition ->> 'unit_price')::numeric AS unit_price,
           (version.definition ->> 'deadline_seconds')::integer AS deadline_seconds,
           job.original_image_id, submission.token, submission.endpoint, submission.request_id,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Count, Image, PrepareTask
+from i2i.models import Count, Image, PrepareTask, ResultFile
 from i2i.sql import load
 
 SQL = load("images")
@@ -123,6 +123,13 @@ def find_references(conn: Connection[Any], *, batch_id: UUID) -> list[Image]:
 def list_further_outputs(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> list[Image]:
     """Pictures of a job beside its result, in the order of their arrival."""
     return SQL["list_further_outputs"].many(conn, Image, job_id=job_id, user_id=user_id)
+
+
+def list_results(
+    conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID
+) -> list[ResultFile]:
+    """Oldest first; a job has several where pictures came late."""
+    return SQL["list_results"].many(conn, ResultFile, job_ids=list(job_ids), user_id=user_id)
 
 
 def page_uploads(

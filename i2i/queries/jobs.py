@@ -64,6 +64,13 @@ def list_cards(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[
     return SQL["list_cards"].many(conn, JobCard, batch_id=batch_id, user_id=user_id)
 
 
+def list_chosen_cards(
+    conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID
+) -> list[JobCard]:
+    """Newest first, whatever the order of the ids; what is not the user's is left out."""
+    return SQL["list_chosen_cards"].many(conn, JobCard, job_ids=list(job_ids), user_id=user_id)
+
+
 def list_parent_results(
     conn: Connection[Any], *, batch_id: UUID, user_id: UUID
 ) -> list[ParentResult]:

@@ -7,6 +7,7 @@ from i2i.web import (
     batches,
     cross_site,
     database,
+    downloads,
     errors,
     headers,
     health,
@@ -33,6 +34,6 @@ def register(app: Flask) -> None:
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
-    for module in (health, sessions, images, batches, presets, jobs):
+    for module in (health, sessions, images, batches, presets, jobs, downloads):
         app.register_blueprint(module.bp)
     webhooks.register(app, settings=state.settings)

@@ -22,9 +22,11 @@ POST    /batches/estimate                    login      login     200    200    
 POST    /batches                             login      login     422    422    303
 GET     /batches/<uuid:id>                   login      login     404    404    200
 GET     /batches/<uuid:id>/live              login      login     404    404    200
+GET     /batches/<uuid:id>.zip               login      login     404    404    200
 POST    /batches/<uuid:id>/release           login      login     404    404    303
 POST    /batches/<uuid:id>/cancel            login      login     404    404    303
 POST    /batches/<uuid:id>/retry             login      login     404    404    303
+GET     /jobs.zip                            login      login     409    409    409
 GET     /jobs                                login      login     200    200    200
 GET     /jobs/<uuid:id>                      login      login     404    404    200
 POST    /jobs/<uuid:id>/cancel               login      login     404    404    303
@@ -76,13 +78,15 @@ def things(app, conn, owner):
     preset = presets.create(
         conn, user_id=owner.id, workflow_name="basic-v1", name="Owner's", parameters={}
     )
+    done = factories.make_job(conn, user=owner, status="completed", image=photo)
     return {
         "image": photo.id,
         "preset": preset.id,
         "batch": failed.batch_id,
+        "made": done.batch_id,
         "failed": failed.id,
         "waiting": waiting.id,
-        "done": factories.make_job(conn, user=owner, status="completed", image=photo).id,
+        "done": done.id,
         "lost": factories.make_job(conn, user=owner, status="unknown", image=photo).id,
         "session": session,
     }
@@ -92,10 +96,11 @@ def request(browser, method, route, things, *, accept="text/html"):
     kind = next(
         (word for word in ("images", "batches", "sessions", "presets") if word in route), "jobs"
     )
+    batch = "made" if route.endswith(".zip") else "batch"
     job = {"cancel": "waiting", "recover": "lost", "verdict": "done"}.get(
         route.rpartition("/")[2], "failed"
     )
-    names = {"images": "image", "batches": "batch", "sessions": "session", "jobs": job}
+    names = {"images": "image", "batches": batch, "sessions": "session", "jobs": job}
     names["presets"] = "preset"
     path = route.replace("<uuid:id>", str(things[names[kind]]))
     path = path.replace("<path:filename>", "app.css")
