@@ -121,6 +121,7 @@ class CurrentUser:
     email: str
     role: str
     time_zone: str | None
+    review_keys: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +328,38 @@ class JobCard:
     verdict_note: str
     verdict_at: datetime | None
     parent_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmFrame:
+    """One picture in the film strip of a batch; `estimate` is its price."""
+
+    id: UUID
+    status: str
+    verdict: str | None
+    original_filename: str
+    original_image_id: UUID
+    result_image_id: UUID | None
+    has_preview: bool
+    estimate: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobVersion:
+    """One of the pictures made of a photo; `number` counts from 1 in the order of asking."""
+
+    number: int
+    id: UUID
+    status: str
+    verdict: str | None
+    verdict_reason: str | None
+    original_image_id: UUID
+    result_image_id: UUID | None
+    result_width: int | None
+    result_height: int | None
+    has_preview: bool
+    parameters: dict[str, Any]
+    definition: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,34 @@ FROM job_cards
 WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s AND deleted_at IS NULL
 ORDER BY created_at DESC, id DESC;
 
+-- name: list_film :many
+-- A batch's pictures as the film strip of the review shows them, in order.
+SELECT id, status, verdict, original_filename, original_image_id, result_image_id,
+       coalesce(result_has_preview, false) AS has_preview, estimate
+FROM job_cards
+WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
+ORDER BY position;
+
+-- name: list_versions :many
+-- The pictures made of one photo, numbered in the order in which they were asked for: the newest,
+-- and always the two named.
+SELECT job.number, job.id, job.status, job.verdict, job.verdict_reason, job.original_image_id,
+       job.result_image_id, job.result_width, job.result_height,
+       coalesce(job.result_has_preview, false) AS has_preview, job.parameters, version.definition
+FROM (
+    SELECT row_number() OVER (ORDER BY card.created_at, card.position, card.id) AS number,
+           card.id, card.status, card.verdict, card.verdict_reason, card.original_image_id,
+           card.result_image_id, card.result_width, card.result_height, card.result_has_preview,
+           card.parameters, card.workflow_name, card.workflow_version
+    FROM job_cards AS card
+    WHERE card.original_image_id = %(image_id)s AND card.user_id = %(user_id)s
+      AND card.deleted_at IS NULL
+) AS job
+JOIN workflow_versions AS version
+  ON version.workflow_name = job.workflow_name AND version.version = job.workflow_version
+ORDER BY (job.id = %(job_id)s OR job.id = %(parent_id)s) IS TRUE DESC, job.number DESC
+LIMIT %(page_size)s;
+
 -- name: list_parent_results :many
 -- What the pictures of a batch make again, where that can still be shown.
 SELECT job.id, result.id AS result_image_id

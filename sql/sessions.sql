@@ -7,7 +7,8 @@ RETURNING id;
 
 -- name: current :optional
 -- The user behind a token: not idle for a day, not older than two weeks, still whitelisted.
-SELECT session.id AS session_id, users.id, users.email, users.role, users.time_zone
+SELECT session.id AS session_id, users.id, users.email, users.role, users.time_zone,
+       users.review_keys
 FROM sessions AS session
 JOIN users ON users.id = session.user_id
 WHERE session.token_hash = %(token_hash)s

@@ -41,6 +41,9 @@ UPDATE users SET is_whitelisted = %(is_whitelisted)s, updated_at = now() WHERE i
 UPDATE users SET time_zone = %(time_zone)s, updated_at = now()
 WHERE id = %(user_id)s AND (NOT %(is_guess)s::boolean OR time_zone IS NULL);
 
+-- name: set_review_keys :exec
+UPDATE users SET review_keys = %(review_keys)s, updated_at = now() WHERE id = %(user_id)s;
+
 -- name: set_password_hash :exec
 UPDATE users SET password_hash = %(password_hash)s, updated_at = now() WHERE id = %(user_id)s;
 

@@ -12,9 +12,11 @@ from i2i.models import (
     Count,
     ExpiredTask,
     FalTask,
+    FilmFrame,
     Job,
     JobCard,
     JobEvent,
+    JobVersion,
     NextDue,
     ParentResult,
     Place,
@@ -69,6 +71,31 @@ def list_chosen_cards(
 ) -> list[JobCard]:
     """Newest first, whatever the order of the ids; what is not the user's is left out."""
     return SQL["list_chosen_cards"].many(conn, JobCard, job_ids=list(job_ids), user_id=user_id)
+
+
+def list_film(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[FilmFrame]:
+    return SQL["list_film"].many(conn, FilmFrame, batch_id=batch_id, user_id=user_id)
+
+
+def list_versions(
+    conn: Connection[Any],
+    *,
+    image_id: UUID,
+    user_id: UUID,
+    job_id: UUID,
+    parent_id: UUID | None,
+    page_size: int,
+) -> list[JobVersion]:
+    """In no order that a page could use: sort by number."""
+    return SQL["list_versions"].many(
+        conn,
+        JobVersion,
+        image_id=image_id,
+        user_id=user_id,
+        job_id=job_id,
+        parent_id=parent_id,
+        page_size=page_size,
+    )
 
 
 def list_parent_results(

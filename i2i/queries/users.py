@@ -51,6 +51,10 @@ def set_time_zone(conn: Connection[Any], *, user_id: UUID, time_zone: str, is_gu
     )
 
 
+def set_review_keys(conn: Connection[Any], *, user_id: UUID, review_keys: bool) -> int:
+    return SQL["set_review_keys"].execute(conn, user_id=user_id, review_keys=review_keys)
+
+
 def set_password_hash(conn: Connection[Any], *, user_id: UUID, password_hash: str) -> int:
     return SQL["set_password_hash"].execute(conn, user_id=user_id, password_hash=password_hash)
 

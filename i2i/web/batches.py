@@ -229,7 +229,7 @@ def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.
         found.append(("text", ("Same again, but…", "get", again, {})))
     done = [row for row in rows if row.status == JobStatus.COMPLETED]
     if done and cards.batch_status(count) == "done":
-        url = url_for("jobs.show", id=done[0].id, review=1)
+        url = url_for("jobs.review", id=batch.id)
         found.append(("filled", (f"Review {plural(len(done), 'picture')}", "get", url, {})))
     return found
 

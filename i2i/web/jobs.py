@@ -1,7 +1,5 @@
 """One picture with its original, and the history of all."""
 
-import json
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,23 +7,19 @@ from uuid import UUID
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from i2i import forms
 from i2i.errors import InvalidFields, NotFound, Refused
-from i2i.models import Image, JobCard, JobEvent, JobStatus, Submission
-from i2i.queries import images, submissions, users
+from i2i.models import JobCard, JobStatus
 from i2i.queries import jobs as queries
-from i2i.services import batches as batch_service
+from i2i.queries import users
 from i2i.services import jobs as service
-from i2i.services.images import CODES
-from i2i.services.workflows import definition_of
-from i2i.web import cards
+from i2i.web import cards, job_page
 from i2i.web.batches import job_as_json
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import settings
-from i2i.web.words import clock, day, gigabytes, local, megabytes, money, seconds
+from i2i.web.words import day, gigabytes, money
 
 bp = Blueprint("jobs", __name__)
 
@@ -130,137 +124,24 @@ def _date(name: str, *, days: int = 0) -> datetime | None:
 
 @bp.get("/jobs/<uuid:id>")
 def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
-    """Before and after, settings, what happened and what it cost."""
-    conn, user = connection(), current_user()
-    row = service.get_card(conn, job_id=id, user_id=user.id)
-    outlook = cards.outlook(conn, settings(), user_id=user.id)
+    """Before and after, versions, verdict, settings, what happened and what it cost."""
+    row = service.get_card(connection(), job_id=id, user_id=current_user().id)
     if wants_json():
+        outlook = cards.outlook(connection(), settings(), user_id=current_user().id)
         return jsonify(job_as_json(row, outlook=outlook))
-    batch = batch_service.get(conn, batch_id=row.batch_id, user_id=user.id)
-    siblings = [each.id for each in queries.list_cards(conn, batch_id=batch.id, user_id=user.id)]
-    place = siblings.index(row.id)
-    ledger = submissions.list_of_job(conn, job_id=row.id)
-    card = cards.build([row], outlook=outlook)[0]
-    schema = definition_of(batch.definition).parameter_schema
-    original = images.find(conn, image_id=row.original_image_id, user_id=user.id)
-    result = row.result_image_id and images.find(
-        conn, image_id=row.result_image_id, user_id=user.id
-    )
-    further = images.list_further_outputs(conn, job_id=row.id, user_id=user.id)
-    return render_template(
-        "jobs/show.html",
-        card=card,
-        batch_url=url_for("batches.show", id=batch.id),
-        batch_words=f"{place + 1} of {len(siblings)}" if len(siblings) > 1 else "",
-        before_url=_link(siblings, place - 1),
-        after_url=_link(siblings, place + 1),
-        facts=_facts(row),
-        original=_file(original) if original else None,
-        results=[_file(each) for each in ([result] if result else []) + further],
-        settings=[("Workflow", row.workflow_title, "")]
-        + [(label, words, "") for label, words in forms.describe(schema, row.parameters)],
-        story=_story(row, queries.list_events(conn, job_id=row.id)),
-        costs=_costs(ledger),
-        request=_request(ledger),
-        actions_more=_more(row),
-    )
+    return job_page.render(row)
 
 
-def _link(siblings: Sequence[UUID], place: int) -> str | None:
-    return url_for("jobs.show", id=siblings[place]) if 0 <= place < len(siblings) else None
+@bp.get("/batches/<uuid:id>/review")
+def review(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """Begin, or go on with, looking at a batch: the first picture without a verdict."""
+    return redirect(job_page.review_url(id), code=303)
 
 
-def _facts(row: JobCard) -> str:
-    if row.status != JobStatus.COMPLETED or row.completed_at is None:
-        return f"Asked for {day(row.created_at)}"
-    took = seconds((row.processing_time_ms or 0) / 1000)
-    return f"Made {day(row.completed_at)} in {took} · {cards.charge(row).rstrip('.').lower()}"
-
-
-def _file(image: Image) -> dict[str, Any]:
-    """An image with its size in words and the name under which it is saved."""
-    kind = CODES.get(image.mime_type, "File")
-    pixels = f", {image.width:,} × {image.height:,}" if image.width and image.height else ""
-    url = url_for("images.show", id=image.id)
-    return {
-        "url": url,
-        "preview_url": url_for("images.show", id=image.id, size="preview")
-        if image.has_preview or not image.is_processed
-        else None,
-        "width": image.width,
-        "height": image.height,
-        "words": f"{kind}{pixels}, {megabytes(image.file_size)}",
-        "download_url": url_for("images.show", id=image.id, download=1),
-        "download_name": image.original_filename,
-    }
-
-
-_STORY = {
-    "held": "Held until you have seen the first ones.",
-    "submitting": "Its photo goes to the provider.",
-    "processing": "The provider has taken it.",
-    "unknown": "The answer was lost. We look for it at the provider.",
-    "storing": "The picture is made; we fetch it.",
-    "completed": "The picture is stored.",
-    "cancelled": "Cancelled.",
-}
-
-
-def _story(row: JobCard, events: Sequence[JobEvent]) -> list[tuple[str, str]]:
-    """What happened, in sentences, oldest first; the day stands where it is not the first one's."""
-    story = []
-    for event in events:
-        if event.to_status == JobStatus.PENDING:
-            sentence = "Asked for." if event.from_status is None else "Waits to be sent."
-        elif event.to_status == JobStatus.FAILED:
-            sentence = row.error_message or "It failed."
-        else:
-            sentence = _STORY[event.to_status]
-        story.append((event.happened_at, sentence))
-    if row.cancel_requested_at:
-        story.append((row.cancel_requested_at, "The provider is asked to stop."))
-    story.sort(key=lambda item: item[0])
-    first = local(story[0][0]).date() if story else None
-    return [
-        (clock(when) if local(when).date() == first else f"{day(when)}", sentence)
-        for when, sentence in story
-    ]
-
-
-def _costs(ledger: Sequence[Submission]) -> list[tuple[str, str]]:
-    return [
-        (
-            f"Sent {day(each.sent_at)}",
-            f"{money(each.cost if each.cost is not None else each.estimate)}, {_charged(each)}",
-        )
-        for each in ledger
-        if each.sent_at
-    ]
-
-
-def _charged(submission: Submission) -> str:
-    if submission.state in {"rejected", "abandoned"}:
-        return "not charged"
-    words = {"yes": "charged", "no": "not charged"}
-    return words.get(submission.charged or "", "perhaps charged")
-
-
-def _request(ledger: Sequence[Submission]) -> str | None:
-    """The exact request of the newest submission that had one."""
-    arguments = [each.arguments for each in ledger if each.arguments is not None]
-    return json.dumps(arguments[-1], indent=2, ensure_ascii=False) if arguments else None
-
-
-def _more(row: JobCard) -> list[tuple[str, cards.Action]]:
-    """Rarer actions: stopping what runs already, or no longer waiting for a lost answer."""
-    if row.status == JobStatus.UNKNOWN:
-        url = url_for("jobs.recover", id=row.id)
-        return [("text", ("Give up", "post", url, {"action": "give_up"}))]
-    running = row.status in {JobStatus.SUBMITTING, JobStatus.PROCESSING}
-    if not running or row.cancel_requested_at:
-        return []
-    label = "Stop (may still finish and be charged)"
-    return [("text", (label, "post", url_for("jobs.cancel", id=row.id), {}))]
+@bp.get("/batches/<uuid:id>/verdicts")
+def verdicts(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """What became of a review: how many were approved and rejected, and what to do with them."""
+    return job_page.render_verdicts(id)
 
 
 @bp.post("/jobs/<uuid:id>/cancel")
@@ -319,8 +200,8 @@ def judge(id: UUID) -> ResponseReturnValue:  # noqa: A002
     except InvalidFields as error:
         if wants_json():
             return jsonify(error="Nothing was changed.", fields=error.fields), 422
-        raise
-    return redirect(url_for("jobs.show", id=id), code=303) if not wants_json() else _back(row)
+        return job_page.render(row, errors=error.fields), 422
+    return _back(row) if wants_json() else redirect(job_page.after_verdict(row), code=303)
 
 
 def _ask(row: JobCard, *, action: str, fields: dict[str, str]) -> ResponseReturnValue:

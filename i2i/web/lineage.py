@@ -1,5 +1,6 @@
 """Batches that make pictures of an earlier one again: which, and with what changes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import url_for
@@ -19,7 +20,11 @@ OPEN = "left open"
 
 def differences(batch: Batch, parent: Batch) -> list[Difference]:
     """What is not as it was in the parent, in the order of the form."""
-    now, was = _in_words(batch), _in_words(parent)
+    return changes(_of_batch(batch), _of_batch(parent))
+
+
+def changes(now: Mapping[str, str], was: Mapping[str, str]) -> list[Difference]:
+    """The same for settings in words."""
     labels = [*now, *(label for label in was if label not in now)]
     return [
         (label, now.get(label, OPEN), was.get(label, OPEN))
@@ -28,13 +33,16 @@ def differences(batch: Batch, parent: Batch) -> list[Difference]:
     ]
 
 
-def _in_words(batch: Batch) -> dict[str, str]:
-    definition = definition_of(batch.definition)
-    return {
-        "Workflow": definition.name,
-        **dict(forms.describe(definition.parameter_schema, batch.parameters)),
-        "Pictures of each photo": str(batch.variations),
-    }
+def in_words(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a picture or batch: label to words, the workflow first."""
+    definition = definition_of(document)
+    described = forms.describe(definition.parameter_schema, parameters)
+    return {"Workflow": definition.name, **dict(described)}
+
+
+def _of_batch(batch: Batch) -> dict[str, str]:
+    words = in_words(batch.definition, batch.parameters)
+    return words | {"Pictures of each photo": str(batch.variations)}
 
 
 def of(conn: Connection[Any], batch: Batch) -> dict[str, Any]:

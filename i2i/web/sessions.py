@@ -24,6 +24,7 @@ from i2i.models import CurrentUser, Role
 from i2i.queries import batches as batch_queries
 from i2i.queries import breaker
 from i2i.queries import sessions as queries
+from i2i.queries import users as queries_of_users
 from i2i.services import sessions as service
 from i2i.services import users
 from i2i.web import words
@@ -49,6 +50,7 @@ COOKIE_AGE = timedelta(days=14)
 SAVED = {
     "password": "Password changed. Other places were signed out.",
     "time-zone": "Time zone changed.",
+    "review-keys": "Keys of the review changed.",
 }
 """What the account page says after a form was saved."""
 
@@ -238,6 +240,16 @@ def change_password() -> ResponseReturnValue:
     return redirect(url_for("sessions.account", saved="password"), code=303)
 
 
+@bp.post("/account/review-keys")
+def set_review_keys() -> ResponseReturnValue:
+    """Switch the keys of the review on or off."""
+    wanted = "review_keys" in request.form
+    queries_of_users.set_review_keys(connection(), user_id=current_user().id, review_keys=wanted)
+    if wants_json():
+        return jsonify(review_keys=wanted)
+    return redirect(url_for("sessions.account", saved="review-keys"), code=303)
+
+
 @bp.post("/account/time-zone")
 def set_time_zone() -> ResponseReturnValue:
     """Choose where the clock hangs whose times the pages show."""
@@ -261,6 +273,7 @@ def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | N
         saved=saved,
         time_zone=request.form.get("time_zone") or user.time_zone or "UTC",
         time_zones=words.time_zones(),
+        review_keys=user.review_keys,
         errors=errors or [],
         minimum_length=passwords.MINIMUM,
         sessions=[

@@ -23,6 +23,8 @@ POST    /batches                             login      login     422    422    
 GET     /batches/<uuid:id>                   login      login     404    404    200
 GET     /batches/<uuid:id>/live              login      login     404    404    200
 GET     /batches/<uuid:id>.zip               login      login     404    404    200
+GET     /batches/<uuid:id>/review            login      login     404    404    303
+GET     /batches/<uuid:id>/verdicts          login      login     404    404    200
 POST    /batches/<uuid:id>/release           login      login     404    404    303
 POST    /batches/<uuid:id>/cancel            login      login     404    404    303
 POST    /batches/<uuid:id>/retry             login      login     404    404    303
@@ -39,6 +41,7 @@ POST    /presets/<uuid:id>/rename            login      login     404    404    
 POST    /presets/<uuid:id>/delete            login      login     404    404    303
 GET     /account                             login      login     200    200    200
 POST    /account                             login      login     422    422    422
+POST    /account/review-keys                 login      login     303    303    303
 POST    /account/time-zone                   login      login     303    303    303
 POST    /account/sessions/<uuid:id>/revoke   login      login     404    404    303
 GET     /login                               200        200       303    303    303

@@ -212,8 +212,8 @@ def test_a_finished_batch_is_to_be_reviewed(as_owner, conn, owner, photos):
     assert not pages.check(as_owner.get(url)).all("a", class_="filled")
     factories.move(conn, first, user=owner, status="failed")
     link = pages.check(as_owner.get(url)).one("a", class_="filled")
-    assert (link.text, link["href"]) == ("Review 1 picture", f"/jobs/{second.id}?review=1")
-    assert as_owner.get(link["href"]).status_code == 200
+    assert (link.text, link["href"]) == ("Review 1 picture", f"/batches/{batch.id}/review")
+    assert as_owner.get(link["href"]).headers["Location"] == f"/jobs/{second.id}?review=1"
 
 
 def test_rejected_pictures_run_again_in_a_child(as_owner, conn, owner, photos):

@@ -73,11 +73,12 @@ def test_every_state_has_its_words_on_every_page(as_owner, job_in, status, varia
 def test_what_can_be_done(as_owner, job_in, status):
     job = job_in(status)
     page = pages.check(as_owner.get(f"/jobs/{job.id}"))
-    actions = {form["action"].rpartition("/")[2] for form in page.one("main").all("form")}
+    actions = {form["action"].rpartition("/")[2] for form in page.one("aside").all("form")}
     expected = {
         **dict.fromkeys(["held", "pending", "submitting", "processing"], "cancel"),
         **dict.fromkeys(["failed", "cancelled"], "retry"),
         "unknown": "recover",
+        "completed": "verdict",
     }
     assert actions == {expected[status]} if status in expected else not actions
     for action in ("cancel", "retry"):
@@ -155,7 +156,7 @@ def test_asking_to_stop_shows_at_once(as_owner, job_in):
     page = pages.check(as_owner.get(f"/jobs/{job.id}"))
     assert "Stopping" in page.text
     assert "may still finish and be charged" in page.text
-    assert list(page.one("main").all("form")) == []
+    assert list(page.one("aside").all("form")) == []
     assert "The provider is asked to stop." in page.text
 
 
