@@ -1165,8 +1165,9 @@ def describe(schema: Schema, parameters: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def in_words(schema: Schema, parameters: Mapping[str, Any], *, most: int | None = None) -> str:
-    """The same in one breath, as in "4:3, style strength 75, studio, studio white"."""
-    return ", ".join(_in_short(*row) for row in describe(schema, parameters)[:most])
+    """The same in one breath, as in "4:3, style strength 75, studio"; without what is left open."""
+    chosen = {name: value for name, value in parameters.items() if value != "any"}
+    return ", ".join(_in_short(*row) for row in describe(schema, chosen)[:most])
 
 
 def _in_short(label: str, words: str) -> str:

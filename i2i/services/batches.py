@@ -136,6 +136,15 @@ def estimate(
     return sum(known, Decimal(0)) * variations if len(known) == len(each) else None
 
 
+def faults(conn: Connection[Any], settings: Settings, *, order: Order) -> dict[str, str]:
+    """What `create` would say about everything but the settings, as far as can be known now."""
+    try:
+        _check(conn, settings, order=order)
+    except InvalidFields as error:
+        return error.fields
+    return {}
+
+
 def _check(
     conn: Connection[Any], settings: Settings, *, order: Order
 ) -> tuple[list[Image], list[Image], Workflow]:

@@ -4,7 +4,7 @@ The routes are in web/batches.py. What is typed comes from the request and goes 
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -155,13 +155,22 @@ def parameters(choice: Choice) -> forms.Parameters:
 
 
 def order(choice: Choice) -> Order:
-    """What the form asks for; InvalidFields when a setting does not hold."""
+    """What the form asks for; InvalidFields names everything that does not hold, not the first."""
+    try:
+        return _order(choice, parameters=parameters(choice))
+    except InvalidFields as error:
+        unfinished = _order(choice, parameters={})
+        more = service.faults(connection(), settings(), order=unfinished)
+        raise InvalidFields(error.fields | more) from error
+
+
+def _order(choice: Choice, *, parameters: forms.Parameters) -> Order:
     return Order(
         user_id=current_user().id,
         workflow_id=request.form.get("workflow", ""),
         image_ids=chosen_ids("image")[0],
         reference_ids=choice.reference_ids,
-        parameters=parameters(choice),
+        parameters=parameters,
         variations=choice.variations,
         pilot=choice.pilot,
         client_key=choice.client_key,
@@ -304,11 +313,26 @@ def page(
         pilot=_pilot_offer(choice) if pilot_offered else None,
         # A form that was refused for its key gets a new one: sending it again is a new wish.
         client_key=secrets.token_urlsafe(16) if "client_key" in errors else choice.client_key,
-        errors=[(name if name in shown else "", text) for name, text in errors.items()],
+        faults=errors,
+        errors=_summary(errors, fields=fields, shown=shown),
         consequence=consequence,
         docket=_docket(choice, values=values, usual=usual),
         **_addresses(choice),
     )
+
+
+def _summary(
+    errors: Mapping[str, str], *, fields: Sequence[Mapping[str, Any]], shown: Collection[str]
+) -> list[tuple[str, str]]:
+    """As in ("seed", "Seed: whole numbers only."); without a name where the page has no field."""
+    labels = {field["name"]: field["label"] for field in fields}
+    return [
+        (
+            name if name in shown else "",
+            f"{labels[name]}: {text[:1].lower()}{text[1:]}" if name in labels else text,
+        )
+        for name, text in errors.items()
+    ]
 
 
 def estimate(choice: Choice) -> docket.Docket:
