@@ -60,7 +60,7 @@ RENEW_SECONDS = 15.0
 """How often long transfers renew their lease of LEASE_SECONDS."""
 
 DECODE_LEASE_SECONDS = imaging.WALL_SECONDS + 30.0
-"""A lease that outlives the limited child, which cannot be asked to renew one."""
+"""How long a photo is leased to be prepared, and how long `Lease.kept` renews at most."""
 
 PROOF_SECONDS = 900.0
 """How long fal's list may lag: only after that does a request's absence prove anything."""
@@ -118,6 +118,34 @@ class Lease:
             ):
                 raise LeaseLostError
         self._renewed = time.monotonic()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renew it from beside while this thread waits for the limited child, which cannot.
+
+        So the lease is a short one, and what a killed worker was decoding is soon taken over. It is
+        not renewed for ever: what takes longer than DECODE_LEASE_SECONDS may go to another worker.
+        """
+        self.renew(LEASE_SECONDS)
+        over = threading.Event()
+        until = time.monotonic() + DECODE_LEASE_SECONDS - LEASE_SECONDS
+
+        def renew() -> None:
+            while not over.wait(RENEW_SECONDS) and time.monotonic() < until:
+                try:
+                    self.renew(LEASE_SECONDS)
+                except DATABASE_TROUBLE as error:
+                    log.warning("lease not renewed: %s", error)
+                except LeaseLostError:
+                    return  # the fence stops the step itself
+
+        beside = threading.Thread(target=renew, name="lease", daemon=True)
+        beside.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beside.join()
 
 
 class Worker:
@@ -446,8 +474,7 @@ class Worker:
                 image_service.workspace(self._settings) as folder,
                 self._storage.local_path(image.blob_url) as source,
             ):
-                with self._decoding(lease):
-                    lease.renew(DECODE_LEASE_SECONDS)
+                with self._decoding(lease), lease.kept():
                     rendered = imaging.render(
                         source,
                         directory=folder,
@@ -786,8 +813,7 @@ class Worker:
 
     def _store(self, task: FalTask, *, path: Path, kind: str | None, lease: Lease) -> None:
         """Everything after the bytes have come."""
-        with self._decoding(lease):
-            lease.renew(DECODE_LEASE_SECONDS)
+        with self._decoding(lease), lease.kept():
             result = self._keep(
                 path,
                 kind=kind,

@@ -17,6 +17,8 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
+from i2i import worker as worker_module
+from i2i.config import LEASE_SECONDS
 from i2i.errors import FalAccount, FalTemporary, Refused
 from i2i.gateways import fal as gateway
 from i2i.gateways.fal import HttpFal
@@ -27,7 +29,7 @@ from i2i.services import batches as batch_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
 from i2i.services import users as user_service
-from i2i.worker import UNFETCHED, UNSTORED, Worker
+from i2i.worker import UNFETCHED, UNSTORED, Lease, LeaseLostError, Worker
 
 PHOTO = pictures.jpeg(pictures.photo(size=(320, 240)))
 
@@ -1376,6 +1378,24 @@ def test_an_id_that_fal_forgets_for_good_is_written_off(conn, worker, job, pract
 # --- What the worker leaves to others ---------------------------------------------------------
 
 
+def test_the_lease_is_kept_while_a_picture_is_decoded(conn, worker, job, settings, monkeypatch):
+    sending = job_service.claim_send(conn, settings)
+    lease = Lease(worker._pool, job_id=job.id, fence=sending.task.fence)
+    monkeypatch.setattr(worker_module, "RENEW_SECONDS", 0.01)
+
+    def lease_until():
+        return conn.execute("SELECT lease_until FROM processing_jobs").fetchone()[0]
+
+    with lease.kept():
+        first, end = lease_until(), time.monotonic() + 60
+        assert (first - datetime.now(UTC)).total_seconds() <= LEASE_SECONDS
+        while lease_until() == first:
+            assert time.monotonic() < end, "it is never renewed"
+    conn.execute("UPDATE processing_jobs SET fence = fence + 1")
+    with pytest.raises(LeaseLostError), lease.kept():
+        raise AssertionError("it belongs to somebody else")
+
+
 def test_the_next_look_is_announced(conn, worker, job):
     assert jobs.next_due(conn).seconds is None
     step(worker)
@@ -1392,7 +1412,7 @@ def test_released_and_retried_batches_reach_the_worker(
     assert batch_service.release(conn, batch_id=batch.id, user_id=owner.id) == 1
     spoil(practice, "unprocessable")
     step(worker)
-    assert batch_service.retry(conn, settings, batch_id=batch.id, user_id=owner.id) == 1
+    assert batch_service.retry(conn, settings, batch_id=batch.id, user_id=owner.id) == batch.id
     drive(worker, is_in(conn, job, "completed"))
 
 
