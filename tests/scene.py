@@ -12,13 +12,14 @@ import pictures
 from PIL import ImageEnhance
 
 from i2i.gateways.storage import image_key
-from i2i.queries import jobs, users, workflows
+from i2i.queries import images, jobs, users, workflows
 
 ADMIN, EMPTY = "admin@example.com", "empty@example.com"
 """Beside the one who has everything: an operator, and somebody who has nothing yet."""
 
 NAMES = ("astronaut.png", "coffee.png", "rocket.jpg", "chelsea.png", "flower.jpg", "china.jpg")
 PARAMETERS = {"aspect_ratio": "3:4", "style_strength": 75, "lighting_style": "studio"}
+OTHER_PARAMETERS = PARAMETERS | {"style_strength": 50, "lighting_style": "natural"}
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Studio:
         self.keep(image, picture)
         return image
 
-    def batch(self, states, *, photos=None):
+    def batch(self, states, *, photos=None, parameters=None):
         """A batch with a job in each of these states; see `bring`."""
         photos = photos or [self.photo() for _ in states]
         batch = factories.make_batch(
@@ -110,13 +111,28 @@ class Studio:
             user=self.user,
             photos=photos,
             workflow=self.workflow,
-            parameters=PARAMETERS,
+            parameters=parameters or PARAMETERS,
             statuses=["held" if state == "held" else "pending" for state in states],
         )
         made = factories.jobs_of(self.conn, batch)
         for job, state in zip(made, states, strict=True):
             self.bring(job, state)
         return batch, made
+
+    def again(self, batch, made):
+        """A child of this batch with another setting: half of it is done."""
+        states = ["completed" if number % 2 else "pending" for number, _ in enumerate(made)]
+        photos = [
+            images.find(self.conn, image_id=job.original_image_id, user_id=self.user.id)
+            for job in made
+        ]
+        child, pictures = self.batch(states, photos=photos, parameters=OTHER_PARAMETERS)
+        self.conn.execute("UPDATE batches SET parent_id = %s WHERE id = %s", [batch.id, child.id])
+        for job, picture in zip(made, pictures, strict=True):
+            self.conn.execute(
+                "UPDATE processing_jobs SET parent_id = %s WHERE id = %s", [job.id, picture.id]
+            )
+        return child
 
     def bring(self, job, state):
         """Into a state of the ledger; a few words name what has no state of its own."""
@@ -178,6 +194,7 @@ ALL_STATES = [
 
 PAGES = [
     *("upload", "new-batch", "batch-every-state", "batch-done", "batch-pilot", "batch-working"),
+    "batch-child",
     *("job-done", "job-pending", "job-running", "job-unknown", "job-failed", "job-no-preview"),
     *("job-approved", "job-rejected", "job-cancelled"),
     *("history", "history-failed", "history-nothing-found", "account", "nothing-here"),
@@ -212,6 +229,7 @@ def set_scene(conn, storage, *, email):
         "batch-done": f"/batches/{done.id}",
         "batch-pilot": f"/batches/{pilot.id}",
         "batch-working": f"/batches/{working.id}",
+        "batch-child": f"/batches/{studio.again(done, pictures_done).id}",
         "job-done": f"/jobs/{pictures_done[1].id}",
         **{f"job-{state.replace(' ', '-')}": f"/jobs/{each.id}" for state, each in job.items()},
         "history": "/jobs",

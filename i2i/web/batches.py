@@ -237,16 +237,21 @@ def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.
 def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
     """The question after a pilot, as soon as its pictures are there; None without held ones."""
     held = [row for row in rows if row.status == JobStatus.HELD]
-    made = [row for row in rows if row.status != JobStatus.HELD]
-    if not held or any(row.status in cards.BUSY for row in made):
+    if not held or any(row.status in cards.BUSY - {JobStatus.UNKNOWN} for row in rows):
         return None
+    done = [row for row in rows if row.status == JobStatus.COMPLETED]
     cost = f", about {money(batch.estimate * len(held) / len(rows))}" if batch.estimate else ""
     release = url_for("batches.release", id=batch.id)
     cancel = url_for("batches.cancel", id=batch.id)
     change = url_for("batches.new", parent=batch.id, scope="held")
     return {
-        "sentence": f"Look at the {plural(len(made), 'picture')} at full size. "
-        f"The other {len(held)} will be made with exactly these settings{cost}.",
+        "look": (
+            f"Look at the {plural(len(done), 'picture')} at full size",
+            url_for("jobs.show", id=done[0].id, review=1),
+        )
+        if done
+        else None,
+        "sentence": f"The other {len(held)} will be made with exactly these settings{cost}.",
         "actions": [
             ("filled", (f"Make the other {len(held)}", "post", release, {})),
             ("outlined", ("Change settings", "get", change, {})),

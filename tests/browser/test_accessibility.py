@@ -78,6 +78,19 @@ def test_a_page_in_use(studio, open_as, name):
     check(page)
 
 
+def test_a_page_while_nothing_is_sent(studio, open_as):
+    opened = "UPDATE breaker SET reason = 'balance', opened_at = now(), checked_at = now(),"
+    studio.query(f"{opened} next_check_at = now() RETURNING 1")
+    try:
+        page = open_as(houses.EMAIL)
+        page.goto(studio.scene.paths["batch-working"])
+        page.get_by_text("Making pictures is paused.").wait_for()
+        check(page)
+    finally:
+        closed = "UPDATE breaker SET reason = NULL, opened_at = NULL,"
+        studio.query(f"{closed} next_check_at = NULL RETURNING 1")
+
+
 @pytest.mark.parametrize("path", scenes.EMPTY_PAGES)
 def test_a_page_with_nothing_yet(open_as, path):
     page = open_as(EMPTY)

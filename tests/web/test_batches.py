@@ -111,9 +111,11 @@ def finish(conn, batch):
     )
 
 
-def test_the_question_comes_when_the_pilot_is_done(as_owner, conn, pilot):
+def test_the_question_comes_when_the_pilot_is_done(as_owner, conn, owner, pilot):
     assert "Good so far?" not in pages.check(as_owner.get(pilot["url"])).text
-    finish(conn, pilot)
+    for job in job_queries.list_cards(conn, batch_id=pilot["id"], user_id=owner.id)[:2]:
+        made = job_queries.find(conn, job_id=job.id)
+        factories.move(conn, made, user=owner, status="completed")
     page = pages.check(as_owner.get(pilot["url"]))
     section = page.one("section", id="pilot")
     assert "Look at the 2 pictures at full size." in section.text
@@ -122,7 +124,8 @@ def test_the_question_comes_when_the_pilot_is_done(as_owner, conn, pilot):
         "Make the other 4",
         "Cancel the other 4",
     ]
-    change = section.one("a")
+    look, change = section.all("a")
+    assert look["href"] == f"{pilot['jobs'][0]['url']}?review=1"
     assert change.text == "Change settings"
     form = pages.check(as_owner.get(change["href"])).form("/batches")
     assert len([name for name, _ in form if name == "image"]) == 2
