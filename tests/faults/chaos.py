@@ -86,6 +86,7 @@ class Chaos:
         self.took = {"takeover": [], "drain": [], "restart": []}
         self.killed, self.leaving = [], []
         self.restarted = None
+        self.logged, self.gone = {}, []
 
     def ask(self, sql, *args):
         """A query that outlives a restart of the database."""
@@ -124,7 +125,24 @@ class Chaos:
                 )
         wait_until(self.practice_answers, what="the practice server")
         for number in range(self.options.workers):
-            self.house.start(f"worker {number}", "flask", "worker")
+            self.start_worker(f"worker {number}")
+
+    def start_worker(self, name):
+        log = self.house.folder / f"{name}.log"
+        self.logged[name] = log.stat().st_size if log.exists() else 0
+        self.house.start(name, "flask", "worker")
+
+    def supervise(self):
+        """As systemd does: a worker that finds no database at its start is started again."""
+        for name, process in list(self.house.processes.items()):
+            if name in self.logged and process.poll() is not None:
+                with (self.house.folder / f"{name}.log").open("rb") as log:
+                    log.seek(self.logged[name])
+                    said = log.read().decode()
+                if "the worker runs" in said:
+                    self.gone.append(f"{name} ended by itself: {said.strip()[-200:]}")
+                self.done["started again"] += 1
+                self.start_worker(name)
 
     def practice_answers(self):
         try:
@@ -161,7 +179,7 @@ class Chaos:
         self.house.kill(name)
         held = self.ask("SELECT id, fence FROM processing_jobs WHERE lease_until IS NOT NULL")
         self.killed.append((time.monotonic(), set(held)))
-        self.house.start(name, "flask", "worker")
+        self.start_worker(name)
 
     def hit_drain(self):
         """SIGTERM. Another one takes its place at once, as in a deployment."""
@@ -169,7 +187,7 @@ class Chaos:
         process = self.house.processes.pop(name)
         process.terminate()
         self.leaving.append((time.monotonic(), process))
-        self.house.start(name, "flask", "worker")
+        self.start_worker(name)
 
     def hit_database(self):
         data = self.server.directory / "data"
@@ -212,6 +230,7 @@ class Chaos:
 
     def watch(self):
         """Stop the clock of what has ended by now."""
+        self.supervise()
         now = time.monotonic()
         for since, process in list(self.leaving):
             if process.poll() is not None:
@@ -279,7 +298,8 @@ class Chaos:
         begin = time.monotonic()
         ended = self.house.stop()
         self.took["drain"].append(time.monotonic() - begin)
-        found = [f"{name} ended with {ended[name]}" for name in names if ended[name] != 0]
+        found = [*self.gone]
+        found += [f"{name} ended with {ended[name]}" for name in names if ended[name] != 0]
         found += violations(
             self.house.database,
             blobs=self.house.folder / "blobs",
@@ -323,6 +343,7 @@ class Chaos:
             ("PostgreSQL restarted (immediate)", self.done["database"]),
             ("practice server killed", self.done["practice"]),
             ("workers told to end", self.done["drain"]),
+            ("found no database at their start", self.done["started again"]),
             ("answers ordered to go wrong", self.done["spoilt"]),
             ("s to take over after SIGKILL (60)", self.slowest("takeover")),
             ("s to end after SIGTERM (20)", self.slowest("drain")),
