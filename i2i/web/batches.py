@@ -2,6 +2,7 @@
 
 import secrets
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,9 @@ from i2i.web.state import settings
 from i2i.web.words import money, plural
 
 bp = Blueprint("batches", __name__)
+
+Button = tuple[str, cards.Action]
+"""Style ("text", "outlined" or "filled") and action."""
 
 MANY = 30
 """Pictures above which small frames are the usual ones."""
@@ -208,9 +212,9 @@ def _page(
     }
 
 
-def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.Action]]:
+def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[Button]:
     """What can be done with several at once; an ellipsis means that a question follows."""
-    found: list[tuple[str, cards.Action]] = []
+    found: list[Button] = []
     count = cards.counts(rows)
     if waiting := count[JobStatus.PENDING]:
         url = url_for("batches.cancel", id=batch.id)
@@ -219,19 +223,42 @@ def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[tuple[str, cards.
         url = url_for("batches.retry", id=batch.id)
         asks = "…" if any(row.charged == "unknown" for row in failed) else ""
         found.append(("text", (f"Retry {len(failed)} failed{asks}", "post", url, {})))
-    again = url_for("batches.new", parent=batch.id, scope="all")
+    again = ("Same again, but…", "all")
     if rejected := sum(row.verdict == Verdict.REJECTED for row in rows):
         url = url_for("batches.retry", id=batch.id)
         fields = {"scope": "rejected", "client_key": secrets.token_urlsafe(16)}
         found.append(("text", (f"Run {rejected} rejected again", "post", url, fields)))
-        again = url_for("batches.new", parent=batch.id, scope="rejected")
+        again = ("Rejected again, but…", "rejected")
     if cards.batch_status(count) == "done" and rows:
-        found.append(("text", ("Same again, but…", "get", again, {})))
-    done = [row for row in rows if row.status == JobStatus.COMPLETED]
-    if done and cards.batch_status(count) == "done":
+        label, scope = again
+        url = url_for("batches.new", parent=batch.id, scope=scope)
+        found.append(("text", (label, "get", url, {})))
+    return found + _next_steps(batch, rows=rows)
+
+
+def _next_steps(batch: Batch, *, rows: Sequence[JobCard]) -> list[Button]:
+    """Download what is there; review it when all is there, then take what was approved."""
+    verdicts = Counter(row.verdict for row in rows if row.status == JobStatus.COMPLETED)
+    done, to_judge = verdicts.total(), verdicts[None]
+    if not done:
+        return []
+    zipped = url_for("batches.download", id=batch.id)
+    download: Button = ("outlined", (f"Download {done} (ZIP)", "get", zipped, {}))
+    if cards.batch_status(cards.counts(rows)) != "done":
+        return [download]
+    if to_judge:
+        which = plural(done, "picture") if to_judge == done else f"the other {to_judge}"
         url = url_for("jobs.review", id=batch.id)
-        found.append(("filled", (f"Review {plural(len(done), 'picture')}", "get", url, {})))
-    return found
+        return [download, ("filled", (f"Review {which}", "get", url, {}))]
+    words = [f"{verdicts[each]} {each}" for each in Verdict if verdicts[each]]
+    found: list[Button] = [
+        ("text", (", ".join(words), "get", url_for("jobs.verdicts", id=batch.id), {}))
+    ]
+    if approved := verdicts[Verdict.APPROVED]:
+        url = url_for("batches.download", id=batch.id, verdict=Verdict.APPROVED)
+        filled: Button = ("filled", (f"Download {approved} approved (ZIP)", "get", url, {}))
+        return [*found, *([download] if approved < done else []), filled]
+    return [*found, download]
 
 
 def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:

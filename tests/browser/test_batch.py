@@ -244,7 +244,7 @@ def test_the_same_again_but_different(house, enter, make, visitor):
 
     page.get_by_role("link", name="batch of today").click()
     expect(page.get_by_role("link", name="Made again today")).to_be_visible()
-    page.get_by_role("link", name="Same again, but…").click()
+    page.get_by_role("link", name="Rejected again, but…").click()
     page.get_by_role("radio", name="16:9", exact=True).check()
     page.get_by_role("button", name="Make 1 picture").click()
     expect(page.locator(".lineage")).to_contain_text("16:9, was 3:4")

@@ -215,8 +215,26 @@ def test_a_finished_batch_is_to_be_reviewed(as_owner, conn, owner, photos):
     assert not pages.check(as_owner.get(url)).all("a", class_="filled")
     factories.move(conn, first, user=owner, status="failed")
     link = pages.check(as_owner.get(url)).one("a", class_="filled")
-    assert (link.text, link["href"]) == ("Review 1 picture", f"/batches/{batch.id}/review")
+    assert (link.text, link["href"]) == ("Review 1 picture", f"{url}/review")
     assert as_owner.get(link["href"]).headers["Location"] == f"/jobs/{second.id}?review=1"
+    assert links_of(as_owner, url)["Download 1 (ZIP)"] == f"{url}.zip"
+    for verdict, last in [
+        ("rejected", {"1 rejected": f"{url}/verdicts", "Download 1 (ZIP)": f"{url}.zip"}),
+        (
+            "approved",
+            {
+                "1 approved": f"{url}/verdicts",
+                "Download 1 approved (ZIP)": f"{url}.zip?verdict=approved",
+            },
+        ),
+    ]:
+        as_owner.post(f"/jobs/{second.id}/verdict", data={"verdict": verdict})
+        assert list(links_of(as_owner, url).items())[-2:] == list(last.items())
+
+
+def links_of(browser, url):
+    page = pages.check(browser.get(url))
+    return {each.text: each["href"] for each in page.one(id="batch-actions").all("a")}
 
 
 def test_rejected_pictures_run_again_in_a_child(as_owner, conn, owner, photos):
@@ -224,7 +242,7 @@ def test_rejected_pictures_run_again_in_a_child(as_owner, conn, owner, photos):
     url = f"/batches/{job.batch_id}"
     as_owner.post(f"/jobs/{job.id}/verdict", data={"verdict": "rejected", "reason": "fit"})
     page = pages.check(as_owner.get(url))
-    link = next(each for each in page.all("a") if each.text == "Same again, but…")
+    link = next(each for each in page.all("a") if each.text == "Rejected again, but…")
     assert as_owner.get(link["href"]).status_code == 200
     button = next(each for each in page.all("button") if each.text == "Run 1 rejected again")
     fields = {each["name"]: each["value"] for each in button.parent.all("input")}
