@@ -4,6 +4,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from i2i.web import (
+    admin,
     batches,
     cross_site,
     database,
@@ -34,6 +35,6 @@ def register(app: Flask) -> None:
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
-    for module in (health, sessions, images, batches, presets, jobs, downloads):
+    for module in (health, sessions, images, batches, presets, jobs, downloads, admin):
         app.register_blueprint(module.bp)
     webhooks.register(app, settings=state.settings)

@@ -44,6 +44,8 @@ POST    /account                             login      login     422    422    
 POST    /account/review-keys                 login      login     303    303    303
 POST    /account/time-zone                   login      login     303    303    303
 POST    /account/sessions/<uuid:id>/revoke   login      login     404    404    303
+GET     /admin/                              login      login     404    303    404
+GET     /admin/health                        login      login     404    200    404
 GET     /login                               200        200       303    303    303
 POST    /login                               401        401       401    401    401
 POST    /logout                              303        303       303    303    303
