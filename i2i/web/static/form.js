@@ -130,8 +130,12 @@ function tameEnter(form, renew) {
   form.addEventListener("submit", (event) => {
     if (event.submitter !== form.querySelector("button")) return;
     event.preventDefault();
-    if (document.activeElement?.name === "preset_name") form.querySelector("[data-save]").click();
-    else renew();
+    renew();
+  });
+  form.querySelector("[name=preset_name]").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault();
+    form.querySelector("[data-save]").click();
   });
 }
 
