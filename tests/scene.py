@@ -12,7 +12,7 @@ import pictures
 from PIL import ImageEnhance
 
 from i2i.gateways.storage import image_key
-from i2i.queries import images, jobs, users, workflows
+from i2i.queries import images, jobs, presets, users, workflows
 
 ADMIN, EMPTY = "admin@example.com", "empty@example.com"
 """Beside the one who has everything: an operator, and somebody who has nothing yet."""
@@ -194,14 +194,14 @@ ALL_STATES = [
 
 PAGES = [
     *("upload", "new-batch", "batch-every-state", "batch-done", "batch-pilot", "batch-working"),
-    "batch-child",
+    *("batch-child", "new-batch-again", "presets"),
     *("job-done", "job-pending", "job-running", "job-unknown", "job-failed", "job-no-preview"),
     *("job-approved", "job-rejected", "job-cancelled"),
     *("history", "history-failed", "history-nothing-found", "account", "nothing-here"),
 ]
 """What is looked at by default; `set_scene` knows the path of each."""
 
-EMPTY_PAGES = ["/upload", "/jobs"]
+EMPTY_PAGES = ["/upload", "/jobs", "/presets"]
 """Lists that have a next step where nothing is yet."""
 
 ADMIN_PAGES = ["/account"]
@@ -213,8 +213,9 @@ def set_scene(conn, storage, *, email):
     user = users.find_by_email(conn, email=email)
     studio = Studio(conn, storage, user)
     scene = Scene(email)
-    for status in ("ready", "preparing", "rejected"):
+    for status in ("ready", "preparing"):
         studio.photo(status=status)
+    unreadable = studio.photo(status="rejected")
     chosen = [studio.photo() for _ in range(3)]
     mixed, made = studio.batch(ALL_STATES)
     done, pictures_done = studio.batch(["completed"] * 6)
@@ -222,9 +223,19 @@ def set_scene(conn, storage, *, email):
     working, _ = studio.batch(["completed", "completed", "running", "processing", *["pending"] * 8])
     job = dict(zip(ALL_STATES, made, strict=True))
     query = "&".join(f"image={each.id}" for each in chosen)
+    preset = presets.create(
+        conn,
+        user_id=user.id,
+        workflow_name="mannequin-to-human-v1",
+        name="AW26 lookbook",
+        parameters={"aspect_ratio": "3:4", "lighting_style": "candle", "seed": 7},
+    )
     scene.paths = {
         "upload": "/upload",
         "new-batch": f"/batches/new?{query}",
+        "new-batch-again": f"/batches/new?parent={done.id}&image={unreadable.id}&{query}"
+        f"&preset={preset.id}&variations=4&pilot=2",
+        "presets": "/presets",
         "batch-every-state": f"/batches/{mixed.id}",
         "batch-done": f"/batches/{done.id}",
         "batch-pilot": f"/batches/{pilot.id}",
