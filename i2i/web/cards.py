@@ -374,11 +374,13 @@ def status_sentence(rows: Sequence[JobCard], *, outlook: Outlook, charged: Decim
     """As in "5 of 12 done, 1 failed, 1 needs you. About 2 min left.", or how it ended."""
     count = counts(rows)
     done, total = count[JobStatus.COMPLETED], len(rows)
-    if done == total and rows:
+    if total and done == total:
         last = max(row.completed_at or row.created_at for row in rows)
         took = seconds((last - rows[0].created_at).total_seconds())
         which = f"All {total} done" if total > 1 else "Done"
         return f"{which} in {took}. {money(charged)} charged."
+    if not rows:
+        return ""
     parts = [f"{done} of {total} done"]
     if failed := count[JobStatus.FAILED]:
         parts.append(f"{failed} failed")
@@ -441,5 +443,7 @@ def segments(shown: Sequence[str]) -> list[tuple[str, float, float]]:
 
 
 def headline(rows: Sequence[JobCard], *, workflow: str) -> str:
-    """As in "12 photos, Mannequin to human 1"."""
+    """As in "12 photos, Mannequin to human 1"; the workflow alone when no picture is left."""
+    if not rows:
+        return workflow
     return f"{plural(len({row.original_image_id for row in rows}), 'photo')}, {workflow}"
