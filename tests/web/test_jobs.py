@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import factories
 import pages
 import pytest
+from psycopg.types.json import Jsonb
 
 from i2i.queries import breaker
 
@@ -283,6 +284,190 @@ def test_a_verdict_that_does_not_hold_changes_nothing(as_owner, job_in, fields, 
     answer = judge(as_owner, job, **fields)
     assert (answer.status_code, answer.json["fields"].keys()) == (422, {wrong})
     assert verdict_of(as_owner.json(f"/jobs/{job.id}")) == (None, None, "")
+
+
+def test_a_note_that_is_too_long_stays_in_the_form(as_owner, job_in):
+    job = job_in("completed")
+    fields = {"verdict": "rejected", "reason": "fit", "note": "x" * 1001}
+    answer = as_owner.post(f"/jobs/{job.id}/verdict?review=1", data=fields)
+    assert answer.status_code == 422
+    page = pages.check(answer)
+    assert "open" in page.one("details", id="reject").attributes
+    assert page.one("textarea", name="note").text == "x" * 1001
+    (chosen,) = [each for each in page.all("input", name="reason") if "checked" in each.attributes]
+    assert chosen["value"] == "fit"
+    assert page.one("div", role="alert").one("a")["href"] == "#field-note"
+
+
+def test_a_verdict_stays_on_its_page_unless_it_is_asked_to_go_on(as_owner, job_in):
+    job = job_in("completed")
+    fields = {"verdict": "rejected", "reason": "fit"}
+    answer = as_owner.post(f"/jobs/{job.id}/verdict", data=fields)
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/jobs/{job.id}")
+    page = pages.check(as_owner.get(answer.headers["Location"]))
+    assert re.search(r"Rejected today \d\d:\d\d · fit", page.text)
+    again = as_owner.post(f"/jobs/{job.id}/verdict", data=fields | {"then": "again"})
+    form = pages.check(as_owner.get(again.headers["Location"]))
+    assert [each["value"] for each in form.all("input", name="image")] == [
+        str(job.original_image_id)
+    ]
+
+
+@pytest.fixture
+def reviewed(conn, owner):
+    """A batch of four: made, failed, made, made; its jobs."""
+    photos = [factories.make_image(conn, user=owner) for _ in range(4)]
+    batch = factories.make_batch(conn, user=owner, photos=photos)
+    for job, status in zip(
+        factories.jobs_of(conn, batch),
+        ["completed", "failed", "completed", "completed"],
+        strict=True,
+    ):
+        factories.move(conn, job, user=owner, status=status)
+    return factories.jobs_of(conn, batch)
+
+
+def test_a_review_leads_through_what_is_made(as_owner, reviewed):
+    first, _, second, third = reviewed
+    batch = f"/batches/{first.batch_id}"
+    assert as_owner.get(f"{batch}/review").headers["Location"] == f"/jobs/{first.id}?review=1"
+    page = pages.check(as_owner.get(f"/jobs/{first.id}?review=1"))
+    assert "1 of 3" in page.text
+    assert page.one("a", rel="next")["href"] == f"/jobs/{second.id}?review=1"
+    assert len(list(page.one("nav", class_="film").all("a"))) == 3
+    form = page.one("form", id="approve")["action"]
+    answer = as_owner.post(form, data={"verdict": "approved"})
+    assert answer.headers["Location"] == f"/jobs/{second.id}?review=1"
+    form = f"/jobs/{third.id}/verdict?review=1"
+    answer = as_owner.post(form, data={"verdict": "rejected"})
+    assert answer.headers["Location"] == f"{batch}/verdicts"
+    assert as_owner.json(f"{batch}/verdicts").json == {"approved": 1, "rejected": 1, "open": 1}
+    assert as_owner.get(f"{batch}/review").headers["Location"] == f"/jobs/{second.id}?review=1"
+    sums = pages.check(as_owner.get(f"{batch}/verdicts"))
+    assert sums.one("h1").text == "1 approved, 1 rejected, 1 not looked at"
+    taken = as_owner.post(form, data={"verdict": "none"})
+    assert taken.headers["Location"] == f"/jobs/{third.id}?review=1"
+
+
+def test_what_a_review_leads_to(as_owner, conn, reviewed):
+    batch = f"/batches/{reviewed[0].batch_id}"
+    conn.execute("UPDATE submissions SET estimate = 0.04")
+    for job in (reviewed[0], reviewed[3]):
+        judge(as_owner, job, verdict="rejected")
+    judge(as_owner, reviewed[2], verdict="approved")
+    page = pages.check(as_owner.get(f"{batch}/verdicts"))
+    assert page.one("h1").text == "1 approved, 2 rejected"
+    assert "Run 2 rejected again about $0.08" in page.text
+    links = {each.text: each["href"] for each in page.one("main").all("a")}
+    assert links["Download 1 approved (ZIP)"] == f"{batch}.zip?verdict=approved"
+    form = pages.check(as_owner.get(links["Run again with changes"]))
+    assert len(form.all("input", name="image")) == 2
+    child = as_owner.post(f"{batch}/retry", data=dict(page.form(f"{batch}/retry")))
+    made = as_owner.json(child.headers["Location"]).json["jobs"]
+    assert [each["verdict"] for each in made] == [None, None]
+
+
+def test_the_film_of_a_large_batch_shows_what_is_near(as_owner, conn, owner):
+    photos = [factories.make_image(conn, user=owner) for _ in range(60)]
+    jobs = factories.jobs_of(conn, factories.make_batch(conn, user=owner, photos=photos))
+    for place, first in ((0, 0), (30, 18), (59, 36)):
+        film = pages.check(as_owner.get(f"/jobs/{jobs[place].id}")).one("nav", class_="film")
+        frames = film.all("a")
+        assert [each["href"] for each in frames] == [
+            f"/jobs/{job.id}" for job in jobs[first : first + 24]
+        ]
+        (current,) = film.all("a", aria_current="page")
+        assert current["href"] == f"/jobs/{jobs[place].id}"
+
+
+# --- Versions of one photo --------------------------------------------------------------------
+
+
+def version_of(conn, owner, photo, *, parent=None, **parameters):
+    """A finished picture of this photo with these settings."""
+    batch = factories.make_batch(
+        conn, user=owner, photos=[photo], parameters={"setting": "studio white", **parameters}
+    )
+    (job,) = factories.jobs_of(conn, batch)
+    factories.move(conn, job, user=owner, status="completed")
+    conn.execute(
+        "UPDATE processing_jobs SET parent_id = %s, created_at = created_at"
+        " + (SELECT count(*) FROM processing_jobs) * interval '1 s' WHERE id = %s",
+        [parent and parent.id, job.id],
+    )
+    return factories.jobs_of(conn, batch)[0]
+
+
+def test_versions_of_a_photo_with_what_was_different(as_owner, conn, owner, other):
+    photo = factories.make_image(conn, user=owner)
+    first = version_of(conn, owner, photo, seed=7)
+    second = version_of(conn, owner, photo, parent=first, setting="outdoor", seed=7)
+    third = version_of(conn, owner, photo)
+    version_of(conn, owner, factories.make_image(conn, user=owner))
+    judge(as_owner, first, verdict="rejected", reason="anatomy")
+    page = pages.check(as_owner.get(f"/jobs/{second.id}"))
+    assert "2nd version · made today" in page.text
+    _, *versions = page.one("ol", class_="versions").all("a")
+    assert [each["href"] for each in versions] == [
+        f"/jobs/{job.id}" for job in (first, second, third)
+    ]
+    assert [each.text for each in versions] == [
+        "Version 1 Rejected, hands or face",
+        "Version 2, this one",
+        "Version 3",
+    ]
+    assert [each.text for each in page.all("p", class_="version-changes")] == [
+        "2: Setting Outdoor",
+        "3: Setting Studio white, Seed left open",
+    ]
+    assert "Outdoor was Studio white" in page.text
+    assert "7 was" not in page.text
+
+
+def test_a_picture_made_again_is_held_against_the_one_before(as_owner, conn, owner):
+    photo = factories.make_image(conn, user=owner)
+    first = version_of(conn, owner, photo)
+    second = version_of(conn, owner, photo, parent=first)
+    page = pages.check(as_owner.get(f"/jobs/{second.id}"))
+    before, now = page.one(id="pair").all("img")
+    assert before["src"] == f"/images/{first.result_image_id}?size=preview"
+    assert now["src"] == f"/images/{second.result_image_id}?size=preview"
+    assert [each.text for each in page.one(id="pair").all("figcaption")] == ["Before", "Now"]
+    (link,) = [
+        each for each in page.all("a") if each.text == "Original" and "against" in each["href"]
+    ]
+    page = pages.check(as_owner.get(link["href"]))
+    before, _ = page.one(id="pair").all("img")
+    assert before["src"] == f"/images/{photo.id}?size=preview"
+    assert [each.text for each in page.one(id="pair").all("figcaption")] == ["Original", "Result"]
+    # What is in the trash is nothing to compare with.
+    conn.execute("UPDATE processing_jobs SET deleted_at = now() WHERE id = %s", [first.id])
+    page = pages.check(as_owner.get(f"/jobs/{second.id}"))
+    assert [each.text for each in page.one(id="pair").all("figcaption")] == ["Original", "Result"]
+
+
+def test_many_versions_show_the_newest_and_this_one(as_owner, conn, owner):
+    photo = factories.make_image(conn, user=owner)
+    made = [version_of(conn, owner, photo) for _ in range(30)]
+    page = pages.check(as_owner.get(f"/jobs/{made[1].id}"))
+    assert "2nd version" in page.text
+    _, *versions = page.one("ol", class_="versions").all("a")
+    assert [each["href"] for each in versions] == [
+        f"/jobs/{job.id}" for job in (made[1], *made[-23:])
+    ]
+
+
+def test_the_exact_request_keeps_the_addresses_of_uploads(as_owner, conn, job_in):
+    job = job_in("completed")
+    url = "https://v3.fal.media/files/b/secret-token-0.jpg?signature=secret"
+    conn.execute(
+        "UPDATE submissions SET arguments = %s",
+        [Jsonb({"prompt": "a https://x", "image_urls": [url], "nested": {"url": url}})],
+    )
+    request = pages.check(as_owner.get(f"/jobs/{job.id}")).one("pre").text
+    assert "secret" not in request
+    assert request.count("https://v3.fal.media/….jpg") == 2
+    assert '"prompt": "a https://x"' in request
 
 
 # --- History ----------------------------------------------------------------------------------

@@ -72,12 +72,17 @@ function addSlider(names) {
 // Two windows on two pictures of one size. Scrolling does the moving: by wheel, finger and arrow keys.
 
 function joinWindows(windows) {
+  const place = (one) => `${one.scrollLeft} ${one.scrollTop}`;
+  const told = new Map();
   for (const one of windows) {
     one.addEventListener("scroll", () => {
+      // Who was moved from here does not answer: that would stop a smooth scroll under way.
+      if (told.get(one) === place(one)) return;
       for (const other of windows) {
         if (other === one) continue;
         other.scrollLeft = one.scrollLeft;
         other.scrollTop = one.scrollTop;
+        told.set(other, place(other));
       }
     });
     one.addEventListener("pointerdown", (event) => {
