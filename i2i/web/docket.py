@@ -18,7 +18,8 @@ from i2i.web.words import money, seconds
 class Docket:
     """The sum, its button, and what else should be known. Money in US dollars; None is unknown.
 
-    `each` is None too where the photos differ in price. `first`: the pictures of a pilot, else 0.
+    `each` is None too where the photos differ in price. `first`: the pictures of a pilot, else 0;
+    `first_total`: what these cost.
     `words`: the settings in passing. `warning` says why a click would be refused.
     """
 
@@ -29,6 +30,7 @@ class Docket:
     each: Decimal | None
     each_words: str
     total: Decimal | None
+    first_total: Decimal | None
     button: str
     sentence: str
     words: str
@@ -56,14 +58,10 @@ def build(
     total = _sum(prices, variations=variations)
     first = pilot * variations if 0 < pilot < len(photos) else 0
     about = "price unknown" if total is None else f"about {money(total)}"
-    notes = []
-    if first:
-        cost = _sum(prices[:pilot], variations=variations)
-        notes.append(
-            f"First {plural(first, 'picture')}{'' if cost is None else f', about {money(cost)}'}. "
-            f"The other {pictures - first:,} wait for your answer."
-        )
-    notes.append(_time(pictures, usual=usual, settings=settings))
+    notes = [_time(pictures, usual=usual, settings=settings)]
+    if rest := first and pictures - first:
+        waits = "waits" if rest == 1 else "wait"
+        notes.append(f"{plural(rest, 'picture')} {waits} for your answer after the first {first}.")
     return Docket(
         photos=len(photos),
         variations=variations,
@@ -72,6 +70,7 @@ def build(
         each=prices[0] if len(set(prices)) == 1 else None,
         each_words=_each(prices),
         total=total,
+        first_total=_sum(prices[:pilot], variations=variations) if first else None,
         button=f"Make {'the first ' if first else ''}{plural(first or pictures, 'picture')}",
         sentence=f"{plural(len(photos), 'photo')} × {variations} = "
         f"{plural(pictures, 'picture')}, {about}.",

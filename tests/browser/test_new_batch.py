@@ -82,7 +82,7 @@ def test_sliders_sums_and_conditions(enter):
     expect(page.get_by_role("checkbox", name="Make the first")).to_be_checked()
     expect(page.locator("[data-rest]")).to_have_text("2")
     expect(make_button(page)).to_have_text("Make the first 2 pictures")
-    expect(page.locator("[data-notes]")).to_contain_text("First 2 pictures, about $0.30.")
+    expect(page.locator(".sum-grand")).to_have_text(re.compile(r"First 2, about\s*\$0.30"))
 
     # Without an answer the old price does not stand there as if it were the new one.
     page.route("**/batches/estimate", lambda route: route.abort("internetdisconnected"))

@@ -160,7 +160,10 @@ def test_the_docket_of_a_pilot(as_owner, photos):
     sent = order(photos, variations="2", pilot="2", pilot_photos="1")
     page = pages.check(as_owner.post("/batches/estimate", data=sent), whole=False)
     assert page.one("button").text == "Make the first 2 pictures"
-    assert "First 2 pictures, about $0.07. The other 4 wait for your answer." in page.text
+    sums = [each.text for each in page.all("dd")]
+    assert sums == ["3", "× 2", "6", "× $0.035", "$0.21", "$0.07"]
+    assert [each.text for each in page.all("dt")][-1] == "First 2, about"
+    assert "4 pictures wait for your answer after the first 2." in page.text
     assert page.one(role="status").text == "3 photos × 2 = 6 pictures, about $0.21."
     made = make(as_owner, photos, variations="2", pilot="2", pilot_photos="1").json
     assert made["counts"] == {"pending": 2, "held": 4}

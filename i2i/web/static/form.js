@@ -143,7 +143,7 @@ function followPilot(offer, photos) {
   const [box, count] = offer.querySelectorAll("input");
   count.addEventListener("input", () => {
     const first = Number(count.value);
-    box.checked = first > 0;
+    box.checked = !["", "0"].includes(count.value.trim());
     if (first > 0 && first < photos) offer.querySelector("[data-rest]").textContent = photos - first;
   });
 }
