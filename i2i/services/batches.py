@@ -266,6 +266,7 @@ def cancel(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
 
 SCOPES = {
     "failed": [JobStatus.FAILED],
+    "cancelled": [JobStatus.CANCELLED],
     "rejected": [],
     "all": [JobStatus.FAILED, JobStatus.CANCELLED],
 }
@@ -292,7 +293,7 @@ def retry(
     """
     parent = get(conn, batch_id=batch_id, user_id=user_id)
     if scope not in SCOPES:
-        raise InvalidFields({"scope": "Choose failed, rejected or all."})
+        raise InvalidFields({"scope": "Choose failed, cancelled, rejected or all."})
     with conn.transaction():
         submissions.lock_limits(conn)  # before the rows, as everybody does
         rows = [

@@ -219,15 +219,19 @@ def _actions(batch: Batch, *, rows: Sequence[JobCard]) -> list[Button]:
     if waiting := count[JobStatus.PENDING]:
         url = url_for("batches.cancel", id=batch.id)
         found.append(("text", (f"Cancel {waiting} waiting", "post", url, {})))
-    if failed := [row for row in rows if row.status == JobStatus.FAILED]:
-        url = url_for("batches.retry", id=batch.id)
-        asks = "…" if any(row.charged == "unknown" for row in failed) else ""
-        found.append(("text", (f"Retry {len(failed)} failed{asks}", "post", url, {})))
+    retry = url_for("batches.retry", id=batch.id)
+    for status, words in (
+        (JobStatus.FAILED, "Retry {} failed"),
+        (JobStatus.CANCELLED, "Run {} cancelled again"),
+    ):
+        if count[status]:
+            asks = any(row.charged == "unknown" for row in rows if row.status == status)
+            label = words.format(count[status]) + ("…" if asks else "")
+            found.append(("text", (label, "post", retry, {"scope": status.value})))
     again = ("Same again, but…", "all")
     if rejected := sum(row.verdict == Verdict.REJECTED for row in rows):
-        url = url_for("batches.retry", id=batch.id)
         fields = {"scope": "rejected", "client_key": secrets.token_urlsafe(16)}
-        found.append(("text", (f"Run {rejected} rejected again", "post", url, fields)))
+        found.append(("text", (f"Run {rejected} rejected again", "post", retry, fields)))
         again = ("Rejected again, but…", "rejected")
     if cards.batch_status(count) == "done" and rows:
         label, scope = again

@@ -203,6 +203,11 @@ def test_everything_again_starts_the_cancelled_too(as_owner, conn, owner, photos
     assert (
         as_owner.json(f"{url}/retry", method="POST", data={"scope": "nothing"}).status_code == 422
     )
+    page = pages.check(as_owner.get(url))
+    assert "Run 1 cancelled again" in [each.text for each in page.all("button")]
+    assert as_owner.post(f"{url}/retry", data={"scope": "cancelled"}).status_code == 303
+    assert as_owner.json(url).json["counts"] == {"pending": 1, "failed": 1}
+    as_owner.post(f"{url}/cancel")
     assert as_owner.post(f"{url}/retry", data={"scope": "all"}).status_code == 303
     assert as_owner.json(url).json["counts"] == {"pending": 2}
 

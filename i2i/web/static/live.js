@@ -96,11 +96,21 @@ async function merge(fragment) {
     if (fresh.id === "status") say(fresh.textContent.trim());
     else if (fresh.id === "line") moveUp(fresh);
     else if (!old) fresh.matches("article") && cards.append(document.adoptNode(fresh));
+    else if (fresh.id === "strip") redraw(old, fresh);
     else if (!old.isEqualNode(fresh)) waits.push(replace(old, document.adoptNode(fresh)));
   }
   await Promise.all(waits);
   if (cards.children.length !== Number(fragment.dataset.pictures)) location.reload();
   return "busy" in fragment.dataset;
+}
+
+// The frames of the strip stay, so that each can fill from below.
+
+function redraw(old, fresh) {
+  const cells = [...fresh.querySelectorAll("i")];
+  if (!cells.length || old.children.length !== cells.length) return old.replaceWith(fresh);
+  old.setAttribute("aria-label", fresh.getAttribute("aria-label"));
+  cells.forEach((cell, place) => (old.children[place].className = cell.className));
 }
 
 function moveUp(line) {
