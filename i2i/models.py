@@ -113,6 +113,26 @@ class UserStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserOverview:
+    """A user as operators see them. `sessions` are good ones; bytes; money in US dollars."""
+
+    id: UUID
+    email: str
+    role: str
+    is_whitelisted: bool
+    created_at: datetime
+    updated_at: datetime
+    sessions: int
+    last_seen_at: datetime | None
+    uploads: int
+    pictures: int
+    jobs: int
+    failed: int
+    stored_bytes: int
+    charged: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentUser:
     """The user of a session that is still good."""
 

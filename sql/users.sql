@@ -33,6 +33,35 @@ SELECT
     (SELECT coalesce(sum(coalesce(cost, estimate)), 0)::numeric FROM submissions
      WHERE user_id = %(user_id)s AND charged = 'yes') AS charged;
 
+-- name: list_overview :many
+-- Everybody, or one user, with what they have and have used, for operators.
+SELECT users.id, users.email, users.role, users.is_whitelisted, users.created_at, users.updated_at,
+       signed_in.sessions, signed_in.last_seen_at, photos.uploads, made.pictures, made.jobs,
+       made.failed, photos.stored_bytes, spent.charged
+FROM users
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE last_seen_at > now() - interval '24 hours'
+                              AND created_at > now() - interval '14 days') AS sessions,
+           max(last_seen_at) AS last_seen_at
+    FROM sessions WHERE user_id = users.id
+) AS signed_in
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE NOT is_processed AND deleted_at IS NULL) AS uploads,
+           coalesce(sum(file_size), 0)::bigint AS stored_bytes
+    FROM images WHERE user_id = users.id
+) AS photos
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs, count(*) FILTER (WHERE status = 'completed') AS pictures,
+           count(*) FILTER (WHERE status = 'failed') AS failed
+    FROM processing_jobs WHERE user_id = users.id AND deleted_at IS NULL
+) AS made
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(coalesce(cost, estimate)), 0)::numeric AS charged
+    FROM submissions WHERE user_id = users.id AND charged = 'yes'
+) AS spent
+WHERE %(user_id)s::uuid IS NULL OR users.id = %(user_id)s
+ORDER BY lower(users.email);
+
 -- name: set_whitelisted :exec
 UPDATE users SET is_whitelisted = %(is_whitelisted)s, updated_at = now() WHERE id = %(user_id)s;
 

@@ -204,7 +204,7 @@ PAGES = [
 EMPTY_PAGES = ["/upload", "/jobs", "/presets"]
 """Lists that have a next step where nothing is yet."""
 
-ADMIN_PAGES = ["/account"]
+ADMIN_PAGES = ["/admin/health", "/admin/users"]
 """What an operator sees."""
 
 

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from psycopg import Connection
 
 from i2i import passwords
 from i2i.cli.console import (
@@ -20,7 +19,7 @@ from i2i.cli.console import (
 )
 from i2i.errors import Refused
 from i2i.gateways.storage import make_storage
-from i2i.models import Role, User
+from i2i.models import Role, UserOverview
 from i2i.queries import users as queries
 from i2i.services import users
 
@@ -67,7 +66,7 @@ def read_password() -> str:
 def list_(*, json_: bool) -> None:
     """Show all accounts and what they have used."""
     with connection() as conn:
-        found = [describe(conn, user) for user in queries.list_all(conn)]
+        found = [describe(user) for user in queries.list_overview(conn)]
     if json_:
         print_json(found)
         return
@@ -89,18 +88,9 @@ def list_(*, json_: bool) -> None:
     )
 
 
-def describe(conn: Connection[Any], user: User) -> dict[str, Any]:
+def describe(user: UserOverview) -> dict[str, Any]:
     """One object of `list --json`. `is_active` is the whitelist; `charged` is in US dollars."""
-    return {
-        "id": user.id,
-        "email": user.email,
-        "role": user.role,
-        "is_active": user.is_whitelisted,
-        "is_whitelisted": user.is_whitelisted,
-        "created_at": user.created_at,
-        "updated_at": user.updated_at,
-        **asdict(queries.statistics(conn, user_id=user.id)),
-    }
+    return asdict(user) | {"is_active": user.is_whitelisted}
 
 
 @group.command()
@@ -159,8 +149,5 @@ def delete(email: str, *, yes: bool) -> None:
             f"Delete {user.email} with {has.uploads} photos and {has.pictures} pictures for good?",
             yes=yes,
         )
-        users.delete(conn, email=user.email)
-    # Rows first: bytes without a row are found by a sweep, a row without bytes is a broken page.
-    for key in list(storage.keys(f"users/{user.id}/")):
-        storage.delete(key)
+    users.delete(connection, storage, email=user.email)
     say(f"Deleted {user.email}. The ledger keeps what was sent and charged.")

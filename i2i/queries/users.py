@@ -5,7 +5,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import User, UserStatistics
+from i2i.models import User, UserOverview, UserStatistics
 from i2i.sql import load
 
 SQL = load("users")
@@ -39,6 +39,11 @@ def list_all(conn: Connection[Any]) -> list[User]:
 
 def statistics(conn: Connection[Any], *, user_id: UUID) -> UserStatistics:
     return SQL["statistics"].one(conn, UserStatistics, user_id=user_id)
+
+
+def list_overview(conn: Connection[Any], *, user_id: UUID | None = None) -> list[UserOverview]:
+    """Everybody, or one user, with what they have and have used."""
+    return SQL["list_overview"].many(conn, UserOverview, user_id=user_id)
 
 
 def set_whitelisted(conn: Connection[Any], *, user_id: UUID, is_whitelisted: bool) -> int:

@@ -10,8 +10,10 @@ from psycopg.errors import CheckViolation, UniqueViolation
 from i2i import passwords
 from i2i.config import Settings
 from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused, plural
+from i2i.gateways.storage import Storage
 from i2i.models import Role, User
 from i2i.queries import jobs, sessions, users
+from i2i.services import Connect
 
 
 def create(
@@ -109,15 +111,21 @@ def set_time_zone(
     users.set_time_zone(conn, user_id=user_id, time_zone=time_zone, is_guess=is_guess)
 
 
-def delete(conn: Connection[Any], *, email: str) -> User:
-    """Remove the user with images, batches and jobs; the ledger keeps every submission."""
-    user = get(conn, email=email)
-    with conn.transaction():
+def delete(connect: Connect, storage: Storage, *, email: str) -> User:
+    """Remove the user with images, batches and jobs; the ledger keeps every submission.
+
+    Refused while something of theirs is at fal.
+    """
+    with connect() as conn, conn.transaction():
+        user = get(conn, email=email)
         if count := jobs.count_at_fal(conn, user_id=user.id).count:
             raise Refused(
                 f"{user.email} still has {plural(count, 'picture')} in the making, "
                 "which may be charged. "
-                f"Run: flask users unwhitelist {user.email}; delete when all is finished."
+                "Take the user off the whitelist, and delete when all is finished."
             )
         users.delete(conn, user_id=user.id)
+    # Rows first: bytes without a row are found by a sweep, a row without bytes is a broken page.
+    for key in list(storage.keys(f"users/{user.id}/")):
+        storage.delete(key)
     return user

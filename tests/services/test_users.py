@@ -1,5 +1,7 @@
 """Accounts: made by operators; whoever loses the whitelist is out at once."""
 
+from contextlib import nullcontext
+
 import factories
 import pytest
 
@@ -116,9 +118,9 @@ def test_changing_a_password_needs_the_current_one(conn, settings, owner):
     assert users.get(conn, email=owner.email).password_hash == owner.password_hash
 
 
-def test_a_deleted_user_leaves_the_ledger(conn, owner):
+def test_a_deleted_user_leaves_the_ledger(conn, storage, owner):
     job = factories.make_job(conn, user=owner, status="completed")
-    users.delete(conn, email=owner.email)
+    users.delete(lambda: nullcontext(conn), storage, email=owner.email)
     assert jobs.find(conn, job_id=job.id) is None
     assert submissions.list_of_job(conn, job_id=job.id) == []
     rows = conn.execute("SELECT job_id, user_id, user_email, charged FROM submissions").fetchall()
@@ -127,10 +129,10 @@ def test_a_deleted_user_leaves_the_ledger(conn, owner):
 
 
 @pytest.mark.parametrize("status", ["submitting", "processing", "storing", "unknown"])
-def test_a_user_whose_pictures_are_being_made_is_not_deleted(conn, owner, status):
+def test_a_user_whose_pictures_are_being_made_is_not_deleted(conn, storage, owner, status):
     job = factories.make_job(conn, user=owner, status=status)
     with pytest.raises(Refused, match=r"owner@\S+ still has 1 picture in the making"):
-        users.delete(conn, email=owner.email)
+        users.delete(lambda: nullcontext(conn), storage, email=owner.email)
     assert jobs.find(conn, job_id=job.id) == job
 
 
