@@ -327,7 +327,6 @@ class JobCard:
     parameters: dict[str, Any]
     workflow_name: str
     workflow_title: str
-    usual_seconds: int | None
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None

@@ -46,7 +46,7 @@ WHERE fal_job_id = %(fal_job_id)s;
 -- name: find_card :optional
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
-       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
        cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
@@ -56,7 +56,7 @@ WHERE id = %(job_id)s AND user_id = %(user_id)s AND deleted_at IS NULL;
 -- A batch's pictures, in order.
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
-       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
        cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
@@ -67,7 +67,7 @@ ORDER BY position;
 -- Those of the pictures named that can be shown, newest first.
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
-       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
        cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
@@ -114,7 +114,7 @@ WHERE job.batch_id = %(batch_id)s AND job.user_id = %(user_id)s
 -- name: page_history :many
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
-       usual_seconds, created_at, updated_at, started_at, completed_at, original_image_id,
+       created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
        cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
 FROM job_cards
