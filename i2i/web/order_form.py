@@ -56,15 +56,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Settings to begin with: `key` is "shipped", "last" or a preset's id.
-
-    `values` are what a browser would send; `lost` says by label what this workflow no longer takes.
-    """
+    """Settings to begin with: `key` is "shipped", "last" or a preset's id."""
 
     key: str
     name: str
-    values: Mapping[str, str]
-    lost: Mapping[str, str]
+    stored: Mapping[str, Any]
 
 
 # --- What the request says ----------------------------------------------------------------------
@@ -184,7 +180,7 @@ def _order(choice: Choice, *, parameters: forms.Parameters) -> Order:
 def _values(choice: Choice, starts: Sequence[Start]) -> Mapping[str, str]:
     """The text of every setting: of the start just chosen, else as typed, else as it begins."""
     if key := request.values.get("preset"):
-        return _start(starts, key=key).values
+        return _fill(choice, _start(starts, key=key).stored)
     begun = _begin(choice, starts)
     if "switch" in request.values:
         return _carried_over(choice, begun)
@@ -206,10 +202,14 @@ def _start(starts: Sequence[Start], *, key: str) -> Start:
 
 def _begin(choice: Choice, starts: Sequence[Start]) -> Mapping[str, str]:
     """What an untouched form holds: the parent's settings, else those last used, else shipped."""
-    if choice.parent:
-        kept, _ = forms.fit(*_frame(choice.definition), choice.parent.parameters)
-        return _texts(choice.definition, kept)
-    return next((start for start in starts if start.key == "last"), starts[0]).values
+    last = next((start for start in starts if start.key == "last"), starts[0])
+    return _fill(choice, choice.parent.parameters if choice.parent else last.stored)
+
+
+def _fill(choice: Choice, stored: Mapping[str, Any]) -> Mapping[str, str]:
+    """Settings of another day, as far as this workflow still takes them."""
+    kept, _ = forms.fit(*_frame(choice.definition), stored)
+    return _texts(choice.definition, kept)
 
 
 def _frame(definition: Definition) -> tuple[forms.Schema, Mapping[str, Any]]:
@@ -248,28 +248,32 @@ def _carried_over(choice: Choice, begun: Mapping[str, str]) -> Mapping[str, str]
 
 def _starts(choice: Choice) -> list[Start]:
     """Shipped settings, those last used, and the user's presets of this workflow."""
-    conn, user_id, definition = connection(), current_user().id, choice.definition
-    stored: list[tuple[str, str, Mapping[str, Any]]] = [
-        ("shipped", "Shipped settings", definition.default_parameters)
-    ]
+    conn, user_id = connection(), current_user().id
+    shipped = choice.definition.default_parameters
+    starts = [Start(key="shipped", name="Shipped settings", stored=shipped)]
     last = queries.find_last_used(conn, user_id=user_id, workflow_name=choice.workflow.id)
     if last:
-        stored.append(("last", "Last used", last.parameters))
+        starts.append(Start(key="last", name="Last used", stored=last.parameters))
     own = presets.list_of_user(conn, user_id=user_id, workflow_name=choice.workflow.id)
-    stored += [(str(each.id), each.name, each.parameters) for each in own]
-    starts = []
-    for key, name, values in stored:
-        kept, lost = forms.fit(*_frame(definition), values)
-        starts.append(Start(key=key, name=name, values=_texts(definition, kept), lost=lost))
-    return starts
+    return starts + [Start(key=str(p.id), name=p.name, stored=p.parameters) for p in own]
 
 
-def _applied(starts: Sequence[Start], values: Mapping[str, str]) -> Start | None:
+def _applied(choice: Choice, starts: Sequence[Start], values: Mapping[str, str]) -> Start | None:
     """The start that the form shows: the one just chosen, else the first with these values."""
     if key := request.values.get("preset"):
         return _start(starts, key=key)
     shipped, *own = starts
-    return next((start for start in [*own, shipped] if start.values == values), None)
+    return next(
+        (each for each in [*own, shipped] if _texts(choice.definition, each.stored) == values), None
+    )
+
+
+def _lost(choice: Choice, start: Start | None) -> dict[str, Any] | None:
+    """What of the preset just chosen this workflow no longer takes, by label."""
+    if start is None or "preset" not in request.values:
+        return None
+    _, lost = forms.fit(*_frame(choice.definition), start.stored)
+    return {"name": start.name, "settings": lost} if lost else None
 
 
 # --- The page -----------------------------------------------------------------------------------
@@ -284,7 +288,7 @@ def page(
     """The page with everything typed; `errors` are sentences by field name."""
     starts = _starts(choice)
     values = _values(choice, starts)
-    applied = _applied(starts, values)
+    applied = _applied(choice, starts, values)
     usual = cards.usual_seconds(connection())
     fields = [
         _field(each, value=values[each.name], error=errors.get(each.name))
@@ -303,11 +307,11 @@ def page(
         workflow_id=choice.workflow.id,
         switched_off=not choice.workflow.is_active,
         starts=[(start.key, start.name, start is applied) for start in starts],
-        lost=applied if applied and applied.lost and "preset" in request.values else None,
+        lost=_lost(choice, applied),
         preset_name=request.values.get("preset_name", ""),
         preset_replace="preset_replace" in request.values,
         groups=_groups(fields),
-        advanced=_advanced(fields, shipped=starts[0].values),
+        advanced=_advanced(fields, shipped=_texts(choice.definition, starts[0].stored)),
         references=references,
         variations=choice.variations,
         pilot=_pilot_offer(choice) if pilot_offered else None,
