@@ -7,3 +7,5 @@ Layers, outermost first; imports only point down this list:
 `models` · `errors` · `config`.
 `docs/architecture.md` has the picture and the reasons.
 """
+
+__version__ = "0.1.0.dev0"

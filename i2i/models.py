@@ -609,3 +609,20 @@ class JobEvent:
     from_status: str | None
     to_status: str
     happened_at: datetime
+
+
+# --- the operator's view
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker process as it last wrote of itself; `trouble` is None where it can send."""
+
+    id: UUID
+    host: str
+    process_id: int
+    release: str
+    trouble: str | None
+    started_at: datetime
+    seen_at: datetime
+    silent_seconds: float

@@ -7,23 +7,25 @@ again. docs/job-states.md has the picture.
 
 import functools
 import logging
+import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from i2i import filenames, imaging
+from i2i import __version__, filenames, imaging
 from i2i.config import LEASE_SECONDS, Settings
 from i2i.errors import (
     FalAccount,
@@ -43,7 +45,7 @@ from i2i.explanations import of_code
 from i2i.gateways.fal import Fal, Listed, Result, Status, boottime, request_urls
 from i2i.gateways.storage import Storage, image_key, incoming, sweep
 from i2i.models import FalTask, Job, JobStatus, LateTask, PrepareTask
-from i2i.queries import breaker, images, jobs, submissions
+from i2i.queries import breaker, images, jobs, submissions, workers
 from i2i.queries import webhooks as callbacks
 from i2i.services import breaker as breaker_service
 from i2i.services import images as image_service
@@ -86,8 +88,15 @@ DRAIN_SECONDS = 18.0
 TIDY_SECONDS = 3600.0
 """How often a worker removes what nobody needs any more."""
 
+BEAT_SECONDS = 10.0
+"""How often a worker writes down that it lives."""
+
 SILENT_LOOKS = 5
 """Looks in a row without an answer after which a person is told."""
+
+NO_KEY = "No fal key is set"
+UNREACHABLE = "fal cannot be reached"
+"""Why a worker sends nothing, as it writes it into its row."""
 
 UNFETCHED = "The provider does not hand the picture out. We keep asking."
 UNSTORED = "Saving does not work just now; perhaps the disk is full. Nothing is lost."
@@ -163,6 +172,10 @@ class Worker:
         self._pool = pool
         self._fal = fal
         self._storage = storage
+        self._id = uuid4()
+        self._beaten: float | None = None
+        self._told: str | None = None
+        self._tidied: float | None = None
         self._decoders = threading.BoundedSemaphore(settings.decoders)
         self._preparing = 0
         self._running: set[Future[None]] = set()
@@ -190,20 +203,73 @@ class Worker:
             log.warning("No fal key is set: photos are prepared, nothing is sent.")
         threads = ThreadPoolExecutor(self._settings.worker_threads, "step")
         try:
-            tidied: float | None = None
             while not self._stopping.is_set():
                 self._wake.clear()
-                if tidied is None or time.monotonic() - tidied > TIDY_SECONDS:
-                    tidied = time.monotonic()
-                    self.tidy()
+                self._keep_house(threads)
                 if not self._dispatch(threads):
-                    self._wake.wait(self._pause())
+                    self._rest(threads, seconds=self._pause())
         finally:
             threads.shutdown(wait=False)
             with self._lock:
                 in_hand = set(self._running)
             left = wait(in_hand, timeout=DRAIN_SECONDS).not_done
+            self._leave()
         return not left
+
+    def _rest(self, threads: ThreadPoolExecutor, *, seconds: float) -> None:
+        """Wait until somebody wakes us or the time is over, and keep house meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._wake.wait(min(left, BEAT_SECONDS)):
+                return
+            self._keep_house(threads)
+
+    def _keep_house(self, threads: ThreadPoolExecutor) -> None:
+        """What is done every so often, whatever there is to do beside it."""
+        now = time.monotonic()
+        due = self._beaten is None or now - self._beaten >= BEAT_SECONDS
+        if due or self._trouble() != self._told:
+            self._beaten = now
+            self.beat()
+        if due and self._fal.silent and self._room() > 0:
+            self._hand_out(threads, self._step(self._try_fal, None, on_error=None))
+        if self._tidied is None or now - self._tidied > TIDY_SECONDS:
+            self._tidied = now
+            self.tidy()
+
+    def beat(self) -> None:
+        """Write down that this worker lives and, if so, why it sends nothing."""
+        self._told = self._trouble()
+        try:
+            with self._pool.connection() as conn:
+                workers.beat(
+                    conn,
+                    worker_id=self._id,
+                    host=platform.node(),
+                    process_id=os.getpid(),
+                    release=__version__,
+                    trouble=self._told,
+                )
+        except (psycopg.Error, PoolTimeout) as error:  # no work stops for want of it
+            log.warning("not written down that this worker lives: %s", error)
+
+    def _trouble(self) -> str | None:
+        if not self._settings.fal_configured:
+            return NO_KEY
+        return UNREACHABLE if self._fal.silent else None
+
+    def _leave(self) -> None:
+        """A clean stop: nobody shall wait for a sign of life."""
+        try:
+            with self._pool.connection() as conn:
+                workers.leave(conn, worker_id=self._id)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("not written down that this worker stopped: %s", error)
+
+    def _try_fal(self, _nothing: None) -> None:
+        """Whether fal is there again is known by asking, where nothing else asks it."""
+        with suppress(FalError):
+            self._fal.probe()
 
     def run_once(self, *, now: datetime | None = None) -> int:
         """Do all that can be done now, in this thread; how many steps that were."""
@@ -215,11 +281,12 @@ class Worker:
         return done
 
     def tidy(self) -> None:
-        """Remove what nobody needs any more: parts of broken transfers, old callbacks."""
+        """Remove what nobody needs any more: parts of broken transfers, callbacks, dead workers."""
         try:
             sweep(incoming(self._settings.data_dir), older_than=LATE_SECONDS)
             with self._pool.connection() as conn:
                 callbacks.purge(conn)
+                workers.purge(conn)
         except (*DATABASE_TROUBLE, OSError) as error:
             log.warning("not tidied up: %s", error)
 
@@ -239,8 +306,7 @@ class Worker:
 
     def _dispatch(self, threads: ThreadPoolExecutor) -> bool:
         """Hand out as many steps as there are free threads; True: look again at once."""
-        with self._lock:
-            room = self._settings.worker_threads - len(self._running)
+        room = self._room()
         if room <= 0:
             return False
         try:
@@ -252,11 +318,19 @@ class Worker:
             log.exception("claiming broke; it is tried again")
             return False
         for step in steps:
-            future = threads.submit(step)
-            with self._lock:
-                self._running.add(future)
-            future.add_done_callback(self._finished)
+            self._hand_out(threads, step)
         return bool(steps)
+
+    def _room(self) -> int:
+        """How many threads are free."""
+        with self._lock:
+            return self._settings.worker_threads - len(self._running)
+
+    def _hand_out(self, threads: ThreadPoolExecutor, step: Step) -> None:
+        future = threads.submit(step)
+        with self._lock:
+            self._running.add(future)
+        future.add_done_callback(self._finished)
 
     def _finished(self, future: Future[None]) -> None:
         with self._lock:
@@ -1019,7 +1093,7 @@ def _asked_for(task: FalTask) -> float:
 
 def _name(task: Sending | FalTask | LateTask | PrepareTask | None) -> str:
     if task is None:
-        return "the check of the account"
+        return "the check of fal"
     if isinstance(task, Sending):
         return f"job {task.task.id}"
     if isinstance(task, LateTask):

@@ -5,9 +5,12 @@ out and looks that are due. What a worker does at a bad moment is played by a `f
 one with something happening around its submit.
 """
 
+import os
+import platform
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,8 +18,10 @@ import factories
 import pictures
 import psycopg
 import pytest
+from house import free_port
 from psycopg_pool import ConnectionPool
 
+from i2i import __version__
 from i2i import worker as worker_module
 from i2i.config import LEASE_SECONDS
 from i2i.errors import FalAccount, FalTemporary, Refused
@@ -24,7 +29,7 @@ from i2i.gateways import fal as gateway
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import image_key, make_storage
 from i2i.models import JobStatus
-from i2i.queries import breaker, images, jobs, sessions, submissions
+from i2i.queries import breaker, images, jobs, sessions, submissions, workers
 from i2i.services import batches as batch_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
@@ -283,6 +288,75 @@ def test_the_loop_works_until_it_is_stopped(
         thread.join(timeout=60)
     assert not thread.is_alive()
     assert kept_callbacks(conn) == set(), "it tidies up when it begins"
+
+
+@contextmanager
+def running(worker):
+    """The worker's loop in a thread, stopped at the end."""
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+def soon(find, *, until):
+    """What `find` returns once it is as wanted; looks again until then."""
+    end = time.monotonic() + 60
+    while not until(found := find()):
+        assert time.monotonic() < end, "it never came about"
+    return found
+
+
+def test_a_worker_says_that_it_lives_and_why_it_sends_nothing(
+    conn, make_worker, make_settings, database
+):
+    def alive():
+        return workers.list_all(conn)
+
+    worker = make_worker(settings=make_settings(POSTGRES_URL=database))
+    with running(worker):
+        (row,) = soon(alive, until=bool)
+        assert (row.process_id, row.trouble) == (os.getpid(), "No fal key is set")
+        assert (row.host, row.release) == (platform.node(), __version__)
+        conn.execute("UPDATE workers SET seen_at = now() - interval '1 minute'")
+        worker.beat()
+        (row,) = alive()
+        assert row.silent_seconds < 60
+    assert alive() == [], "a clean stop takes the row away"
+
+
+def test_a_worker_that_fal_does_not_answer_says_so_until_it_does(
+    conn, make_worker, make_settings, database, practice, fal_environ, monkeypatch, job
+):
+    monkeypatch.setattr(worker_module, "BEAT_SECONDS", 0.1)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    environ = fal_environ | {"FAL_REST_URL": nobody}
+    settings = make_settings(POSTGRES_URL=database, WORKER_POLL_SECONDS="0.1", **environ)
+    fal = HttpFal(settings)
+    with running(make_worker(fal, settings=settings)):
+
+        def trouble():
+            return {row.trouble for row in workers.list_all(conn)}
+
+        soon(trouble, until=lambda found: found == {"fal cannot be reached"})
+        assert status_of(conn, job) in {"pending", "submitting"}
+        fal._settings = make_settings(POSTGRES_URL=database, **fal_environ)
+        soon(trouble, until=lambda found: found == {None})
+
+
+def test_workers_that_vanished_a_day_ago_are_forgotten(conn, worker):
+    for process_id, hours in ((1, 23), (2, 25)):
+        conn.execute(
+            "INSERT INTO workers (id, host, process_id, release, seen_at) VALUES"
+            " (gen_random_uuid(), 'there', %s, '1', now() - make_interval(hours => %s))",
+            [process_id, hours],
+        )
+    worker.tidy()
+    assert [row.process_id for row in workers.list_all(conn)] == [1]
 
 
 def test_once_does_what_can_be_done_now(conn, worker, job):

@@ -127,6 +127,8 @@ class Offer:
 class Fal(Protocol):
     """What the worker needs of fal; `HttpFal` is the real one."""
 
+    silent: bool
+
     def upload(
         self, *, name: str, data: bytes, content_type: str, keep_alive: Callable[[], None]
     ) -> str: ...
@@ -511,7 +513,11 @@ def _write_data_uri(url: str, sink: BinaryIO, *, most: int) -> str | None:
 
 
 class HttpFal:
-    """fal over HTTP. Holds no connection and no state, so threads may share one."""
+    """fal over HTTP. Holds no connection, so threads may share one.
+
+    `silent` says that the last exchange with fal's own hosts got no answer at all: fal, or the
+    network on the way, is down.
+    """
 
     def __init__(
         self,
@@ -548,6 +554,7 @@ class HttpFal:
         self._max_output_bytes = max_output_bytes
         self._resolve = resolver
         self._tls = tls
+        self.silent = False
 
     def upload(
         self, *, name: str, data: bytes, content_type: str, keep_alive: Callable[[], None]
@@ -858,8 +865,28 @@ class HttpFal:
         if payload is not None:
             sent["Content-Type"] = "application/json"
             body = json.dumps(payload).encode()
+        try:
+            answer = self._whole_answer(
+                method, url, headers=sent, body=body, seconds=seconds, before_send=before_send
+            )
+        except _NoAnswerError as error:
+            self.silent = error.error_type != "frozen"  # which is our own sleep
+            raise
+        self.silent = False
+        return answer
+
+    def _whole_answer(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        seconds: float,
+        before_send: Callable[[], None] | None,
+    ) -> _Answer:
         with self._exchange(
-            method, url, headers=sent, body=body, seconds=seconds, before_send=before_send
+            method, url, headers=headers, body=body, seconds=seconds, before_send=before_send
         ) as (response, deadline):
             received = bytearray()
             try:
