@@ -20,6 +20,13 @@ def left_today(conn: Connection[Any], settings: Settings, *, user_id: UUID) -> i
     return min(everybody, own)
 
 
+def in_words(left: int) -> str:
+    """What is left of today, as a sentence."""
+    if left <= 0:
+        return "No more pictures may be made today."
+    return f"Only {plural(left, 'more picture')} may be made today."
+
+
 def check(conn: Connection[Any], settings: Settings, *, user_id: UUID, pictures: int) -> None:
     """Refused, saying how many are left, when `pictures` more are too many.
 
@@ -30,8 +37,8 @@ def check(conn: Connection[Any], settings: Settings, *, user_id: UUID, pictures:
     left = left_today(conn, settings, user_id=user_id)
     if pictures > left:
         raise Refused(
-            f"Only {plural(max(0, left), 'more picture')} may be made today. "
-            "Nothing was sent or charged. Choose fewer, or go on tomorrow (UTC)."
+            f"{in_words(left)} Nothing was sent or charged. "
+            f"{'Choose fewer, or go' if left > 0 else 'Go'} on tomorrow (UTC)."
             if pictures
             else "So many pictures may not be made today. Nothing was sent or charged. "
             "Run them again one by one, or go on tomorrow (UTC)."

@@ -11,6 +11,7 @@ from i2i.config import Settings
 from i2i.errors import plural
 from i2i.forms import Definition
 from i2i.models import Image
+from i2i.services import limits
 from i2i.web.words import money, seconds
 
 
@@ -110,8 +111,6 @@ def _warning(pictures: int, *, left: int, most: int) -> str:
     if pictures > most:
         return f"{pictures:,} pictures are more than the {most:,} that one batch may have."
     if pictures > left:
-        return (
-            f"Only {plural(max(0, left), 'more picture')} may be made today. "
-            "Choose fewer, or go on tomorrow (UTC)."
-        )
+        way_out = "Choose fewer, or go" if left > 0 else "Go"
+        return f"{limits.in_words(left)} {way_out} on tomorrow (UTC)."
     return ""

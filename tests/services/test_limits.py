@@ -140,7 +140,7 @@ def test_running_again_counts(conn, limited, owner):
     full, room = limited(each=1), limited(each=2)
     factories.make_job(conn, user=owner)
     failed = factories.make_job(conn, user=owner, status="failed")
-    with pytest.raises(Refused, match="Only 0 more pictures"):
+    with pytest.raises(Refused, match="No more pictures"):
         job_service.retry(conn, full, job_id=failed.id, user_id=owner.id)
     with pytest.raises(Refused, match="So many pictures may not be made today"):
         batches.retry(conn, full, batch_id=failed.batch_id, user_id=owner.id)
@@ -152,7 +152,7 @@ def test_running_again_counts(conn, limited, owner):
 
 def test_sending_again_counts_both(conn, limited, owner):
     job = factories.make_job(conn, user=owner, status="unknown")
-    with pytest.raises(Refused, match="Only 0 more pictures"):
+    with pytest.raises(Refused, match="No more pictures"):
         job_service.send_again(conn, limited(each=1), job_id=job.id, user_id=owner.id)
     assert jobs.find(conn, job_id=job.id) == job
     job_service.send_again(conn, limited(each=2), job_id=job.id, user_id=owner.id)

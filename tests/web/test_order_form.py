@@ -203,6 +203,7 @@ def test_photos_of_different_prices(as_owner, conn, owner, photos):
     [
         ({"DAILY_PICTURES_PER_USER": "5"}, "Only 5 more pictures may be made today. Choose fewer,"),
         ({"DAILY_PICTURES": "1"}, "Only 1 more picture may be made today. Choose fewer,"),
+        ({"DAILY_PICTURES": "0"}, "No more pictures may be made today. Go on tomorrow (UTC)."),
         ({"MAX_JOBS_PER_BATCH": "5"}, "6 pictures are more than the 5 that one batch may have."),
     ],
 )
@@ -321,6 +322,29 @@ def test_a_workflow_that_was_switched_off_meanwhile(as_owner, conn, photos):
     page = pages.check(as_owner.post("/batches", data=order(photos, seed="77")))
     assert page.one("input", name="seed")["value"] == "77"
     assert [each["value"] for each in page.all("input", name="workflow")] == ["basic-v1"]
+
+
+def test_a_link_to_a_workflow_that_was_switched_off(as_owner, conn, photos):
+    factories.make_workflow(conn, id="other-v1", name="Other")
+    first = make(as_owner, photos).json
+    workflow_service.set_active(conn, workflow_id="basic-v1", is_active=False, cancel_waiting=False)
+    page = pages.check(as_owner.get(f"/batches/new?parent={first['id']}"))
+    assert page.one(id="error-workflow").text == "This workflow is switched off. Choose another."
+    assert [each["value"] for each in page.all("button", name="switch")] == ["other-v1"]
+    assert not page.all("button", name="switch", aria_pressed="true")
+
+
+def test_a_photo_deleted_meanwhile_is_gone_and_the_rest_is_kept(as_owner, conn, owner, photos):
+    image_queries.set_deleted(conn, image_id=photos[0].id, user_id=owner.id, deleted=True)
+    answer = as_owner.post("/batches", data=order(photos, seed="7"))
+    assert answer.status_code == 422
+    page = pages.check(answer)
+    assert "deleted in the meantime" in page.one(role="alert").text
+    sent = page.form("/batches")
+    kept = {value for name, value in sent if name == "image"}
+    assert kept == {str(each.id) for each in photos[1:]}
+    assert ("seed", "7") in sent
+    assert as_owner.json("/batches", method="POST", data=order(photos[1:])).status_code == 201
 
 
 def test_too_many_pictures_for_one_batch(as_owner, conn, owner, photos):
