@@ -217,7 +217,9 @@ def describe_state(row: JobCard, *, outlook: Outlook) -> State:
         case JobStatus.PENDING:
             return _waiting(row, outlook=outlook)
         case JobStatus.SUBMITTING | JobStatus.PROCESSING if row.cancel_requested_at:
-            return State("stopping", "amber", "Stopping", "may still finish and be charged")
+            return State(
+                "stopping", "amber", "Stopping", "may still finish and be charged", "may be charged"
+            )
         case JobStatus.SUBMITTING:
             return State("sending", "accent", "Sending")
         case JobStatus.PROCESSING if row.started_at is None:
@@ -321,10 +323,9 @@ def actions(row: JobCard) -> list[Action]:
     if row.status in {JobStatus.HELD, JobStatus.PENDING}:
         return [("Cancel", "post", url_for("jobs.cancel", id=row.id), {})]
     if row.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
-        if row.original_status == ImageStatus.REJECTED:
-            return _ways_out(row)
         label = "Run again…" if row.charged == "unknown" else "Run again"
-        return [*_ways_out(row), (label, "post", url_for("jobs.retry", id=row.id), {})]
+        again: Action = (label, "post", url_for("jobs.retry", id=row.id), {})
+        return _ways_out(row, again=again)
     if row.status == JobStatus.UNKNOWN:
         url = url_for("jobs.recover", id=row.id)
         return [
@@ -334,19 +335,18 @@ def actions(row: JobCard) -> list[Action]:
     return []
 
 
-def _ways_out(row: JobCard) -> list[Action]:
-    """What is likelier to help than the same once more, by the reason of the failure."""
-    step = of_code(row.error_code).next_step if row.status == JobStatus.FAILED else None
-    match step:
-        case explanations.OTHER_SETTINGS:
-            return [(explanations.OTHER_SETTINGS, "get", _form_again(row), {})]
-        case explanations.ASK_ADMIN:
-            url = url_for("batches.new", image=row.original_image_id)
-            return [("Use another workflow", "get", url, {})]
-        case explanations.UPLOAD_AGAIN:
-            return [(explanations.UPLOAD_AGAIN, "get", url_for("images.upload"), {})]
-        case _:
-            return []
+def _ways_out(row: JobCard, *, again: Action) -> list[Action]:
+    """What may help, by the reason of the failure; the same once more only where it can."""
+    why = of_code(row.error_code)
+    if row.status == JobStatus.FAILED and why.next_step == explanations.UPLOAD_AGAIN:
+        return [("Upload again", "get", url_for("images.upload"), {})]
+    if row.status == JobStatus.FAILED and why.next_step == explanations.ASK_ADMIN:
+        url = url_for("batches.new", image=row.original_image_id)
+        return [("Use another workflow", "get", url, {})]
+    if row.status == JobStatus.FAILED and why.next_step == explanations.OTHER_SETTINGS:
+        other: Action = (explanations.OTHER_SETTINGS, "get", _form_again(row), {})
+        return [other] if why.charged == "yes" else [other, again]
+    return [again]
 
 
 def _form_again(row: JobCard) -> str:

@@ -78,6 +78,19 @@ def test_a_page_in_use(studio, open_as, name):
     check(page)
 
 
+@pytest.mark.parametrize("width", [1024, 1920])
+def test_a_frame_has_one_size_in_every_state(studio, open_as, width):
+    """A picture that goes its way moves nothing on the page."""
+    page = open_as(houses.EMAIL)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(studio.scene.paths["batch-every-state"])
+    sizes = page.eval_on_selector_all(
+        ".frame", "all => all.map(each => `${each.clientWidth} × ${each.clientHeight}`)"
+    )
+    assert len(sizes) >= 16
+    assert len(set(sizes)) == 1
+
+
 def test_a_page_while_nothing_is_sent(studio, open_as):
     opened = "UPDATE breaker SET reason = 'balance', opened_at = now(), checked_at = now(),"
     studio.query(f"{opened} next_check_at = now() RETURNING 1")

@@ -161,11 +161,12 @@ def test_reasons_have_titles_and_new_ones_do_not_break():
     ("changes", "labels"),
     [
         ({"error_code": "content_policy"}, ["Try other settings", "Run again"]),
-        ({"error_code": "too_small"}, ["Upload another photo", "Run again"]),
-        ({"error_code": "unreadable", "original_status": "rejected"}, ["Upload another photo"]),
+        ({"error_code": "too_small"}, ["Upload again"]),
+        ({"error_code": "unreadable", "original_status": "rejected"}, ["Upload again"]),
+        ({"error_code": "safety", "charged": "yes"}, ["Try other settings"]),
         ({"error_code": "no_answer"}, ["Run again"]),
         ({"error_code": "late", "charged": "unknown"}, ["Run again…"]),
-        ({"error_code": "endpoint_gone"}, ["Use another workflow", "Run again"]),
+        ({"error_code": "endpoint_gone"}, ["Use another workflow"]),
     ],
 )
 def test_each_failure_has_its_ways_out(changes, labels):
