@@ -163,6 +163,7 @@ def test_the_form_without_javascript(house, enter, visitor):
     page.get_by_role("button", name="More of your uploads").click()
     page.get_by_role("checkbox", name="look00.jpg").check()
     page.get_by_role("button", name="Newest uploads").click()
+    expect(page.get_by_role("heading", name="References")).to_be_in_viewport()
     expect(page.get_by_role("checkbox", name="look00.jpg")).to_be_checked()
     expect(page.get_by_role("checkbox", name="look13.jpg")).to_be_visible()
 
@@ -173,8 +174,10 @@ def test_the_form_without_javascript(house, enter, visitor):
     page.get_by_role("button", name="Save preset").click()
     saved = page.get_by_role("button", name="Plain look")
     expect(saved).to_have_attribute("aria-pressed", "true")
+    expect(saved).to_be_in_viewport()
 
     page.get_by_role("button", name=re.compile("^Mannequin to human 2")).click()
+    expect(page.get_by_role("heading", name="Workflow")).to_be_in_viewport()
     expect(page.get_by_role("radio", name="9:16")).to_be_checked()  # goes along, for it fits
     expect(saved).to_have_count(0)
     page.get_by_role("button", name=re.compile("^Mannequin to human 1")).click()

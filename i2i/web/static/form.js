@@ -170,8 +170,9 @@ function followReferences(form, group) {
   };
   const fetchMore = async (button) => {
     const sent = new URLSearchParams(new FormData(form, button));
+    const url = new URL(button.formAction);
     const reading = button.formMethod === "get";
-    const url = reading ? `${button.formAction}?${sent}` : button.formAction;
+    if (reading) url.search = sent;
     const answer = await fetch(url, reading ? {} : { method: "POST", body: sent });
     if (!answer.ok) throw new Error(answer.status);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
