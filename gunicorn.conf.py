@@ -26,6 +26,9 @@ timeout = 60
 graceful_timeout = 25
 keepalive = 5
 
+# A new batch names its photos in the address: some 180 of them, as much as gunicorn can take.
+limit_request_line = 8190
+
 # Processes are renewed now and then, never all at once, so that no leak can grow for ever.
 max_requests = 5000
 max_requests_jitter = 1000

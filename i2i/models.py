@@ -558,6 +558,80 @@ class LateTask:
     waited_seconds: float
 
 
+# --- history and trash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryBatch:
+    """A batch in the history; its counts leave out what is in the trash.
+
+    `moving` neither waits for a person nor is over. `image_ids`: of its first four pictures, or
+    where there is none of their photos.
+    """
+
+    id: UUID
+    created_at: datetime
+    workflow_title: str
+    photos: int
+    pictures: int
+    completed: int
+    failed: int
+    unknown: int
+    moving: int
+    held: int
+    approved: int
+    rejected: int
+    image_ids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a user has: pictures outside the trash, bytes with it."""
+
+    pictures: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trashed:
+    """A picture (`is_job`) or a photo in the trash; `image_id` is what to show of it.
+
+    `is_needed`: a photo from which or with which pictures were made that are still there.
+    """
+
+    is_job: bool
+    id: UUID
+    deleted_at: datetime
+    image_id: UUID
+    original_filename: str
+    is_needed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrashTotals:
+    """What lies in a user's trash, with its bytes."""
+
+    pictures: int
+    photos: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgedJob:
+    """A job that goes for good, and its batch."""
+
+    id: UUID
+    batch_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgedImage:
+    """An image whose row is gone; its bytes go next."""
+
+    id: UUID
+    user_id: UUID
+
+
 # --- callbacks
 
 

@@ -50,7 +50,7 @@ from i2i.queries import webhooks as callbacks
 from i2i.services import breaker as breaker_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
-from i2i.services import webhooks
+from i2i.services import trash, webhooks
 from i2i.services.jobs import Sending
 
 log = logging.getLogger("i2i.worker")
@@ -235,7 +235,7 @@ class Worker:
             self._hand_out(threads, self._step(self._try_fal, None, on_error=None))
         if self._tidied is None or now - self._tidied > TIDY_SECONDS:
             self._tidied = now
-            self.tidy()
+            threads.submit(self.tidy)
 
     def beat(self) -> None:
         """Write down that this worker lives and, if so, why it sends nothing."""
@@ -281,13 +281,19 @@ class Worker:
         return done
 
     def tidy(self) -> None:
-        """Remove what nobody needs any more: parts of broken transfers, callbacks, dead workers."""
+        """Remove what nobody needs any more: parts of transfers, callbacks, dead workers, trash."""
         try:
             sweep(incoming(self._settings.data_dir), older_than=LATE_SECONDS)
             with self._pool.connection() as conn:
                 callbacks.purge(conn)
                 workers.purge(conn)
-        except (*DATABASE_TROUBLE, OSError) as error:
+            trash.purge(
+                self._pool.connection,
+                self._storage,
+                days=self._settings.trash_days,
+                stopping=self._stopping.is_set,
+            )
+        except (*DATABASE_TROUBLE, StorageError, OSError) as error:
             log.warning("not tidied up: %s", error)
 
     def look_now(self, job: Job) -> bool:

@@ -37,6 +37,8 @@ SELECT batch.id, batch.user_id, batch.parent_id, version.workflow_name, batch.wo
 FROM batches AS batch
 JOIN workflow_versions AS version ON version.id = batch.workflow_version_id
 WHERE batch.parent_id = %(batch_id)s AND batch.user_id = %(user_id)s
+  AND EXISTS (
+      SELECT FROM processing_jobs AS job WHERE job.batch_id = batch.id AND job.deleted_at IS NULL)
 ORDER BY batch.created_at, batch.id;
 
 -- name: find_last_used :optional

@@ -31,6 +31,27 @@ SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mi
 FROM images
 WHERE id = %(image_id)s AND user_id = %(user_id)s;
 
+-- name: find_visible :optional
+-- Unless only the trash shows something of it: a photo that is not there or has a picture, a picture
+-- whose job is there.
+SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+       height, is_processed, status, rejection, has_preview, created_at, deleted_at
+FROM images
+WHERE id = %(image_id)s AND user_id = %(user_id)s
+  AND (NOT is_processed AND deleted_at IS NULL
+       OR EXISTS (
+           SELECT FROM processing_jobs AS job
+           WHERE (job.result_image_id = images.id OR job.original_image_id = images.id)
+             AND job.deleted_at IS NULL)
+       OR EXISTS (
+           SELECT FROM further_outputs AS output
+           JOIN processing_jobs AS job ON job.id = output.job_id
+           WHERE output.image_id = images.id AND job.deleted_at IS NULL)
+       OR EXISTS (
+           SELECT FROM batch_references AS reference
+           JOIN processing_jobs AS job ON job.batch_id = reference.batch_id
+           WHERE reference.image_id = images.id AND job.deleted_at IS NULL));
+
 -- name: find_upload_by_sha256 :optional
 SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
        height, is_processed, status, rejection, has_preview, created_at, deleted_at
@@ -164,7 +185,7 @@ WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
 -- To the trash, or back from it.
 UPDATE images
 SET deleted_at = CASE WHEN %(deleted)s::boolean THEN coalesce(deleted_at, now()) END
-WHERE id = %(image_id)s AND user_id = %(user_id)s;
+WHERE id = %(image_id)s AND user_id = %(user_id)s AND NOT is_processed;
 
 -- name: notify_work :exec
 -- Wakes the workers that listen, when the surrounding transaction commits.

@@ -111,36 +111,6 @@ JOIN images AS result ON result.id = parent.result_image_id
 WHERE job.batch_id = %(batch_id)s AND job.user_id = %(user_id)s
   AND result.has_preview AND result.deleted_at IS NULL AND parent.deleted_at IS NULL;
 
--- name: page_history :many
-SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
-       error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
-       created_at, updated_at, started_at, completed_at, original_image_id,
-       original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
-       cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
-FROM job_cards
-WHERE user_id = %(user_id)s AND deleted_at IS NULL
-  AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s))
-  AND (%(workflow)s::text IS NULL OR workflow_name = %(workflow)s)
-  AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(original_filename)) > 0)
-  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
-  AND (created_at, id) < (
-      coalesce(%(before)s::timestamptz, 'infinity'),
-      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-ORDER BY created_at DESC, id DESC
-LIMIT %(page_size)s;
-
--- name: count_history :one
-SELECT count(*) AS count
-FROM processing_jobs AS job
-JOIN images AS original ON original.id = job.original_image_id
-WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
-  AND (%(statuses)s::text[] IS NULL OR job.status = ANY(%(statuses)s))
-  AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
-  AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(original.original_filename)) > 0)
-  AND job.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND job.created_at < coalesce(%(created_to)s::timestamptz, 'infinity');
-
 -- name: list_newest :many
 -- For operators.
 SELECT id, user_id, batch_id, position, variation, number, original_image_id, result_image_id, workflow_name,

@@ -38,6 +38,7 @@ TYPES = {
     UUID: {"uuid"},
     dict[str, Any]: {"jsonb"},
     list[str]: {"_text"},
+    list[UUID]: {"_uuid"},
 }
 """What psycopg turns into the annotation."""
 

@@ -87,6 +87,10 @@ def find(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image | Non
     return SQL["find"].optional(conn, Image, image_id=image_id, user_id=user_id)
 
 
+def find_visible(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image | None:
+    return SQL["find_visible"].optional(conn, Image, image_id=image_id, user_id=user_id)
+
+
 def find_upload_by_sha256(conn: Connection[Any], *, user_id: UUID, sha256: str) -> Image | None:
     return SQL["find_upload_by_sha256"].optional(conn, Image, user_id=user_id, sha256=sha256)
 

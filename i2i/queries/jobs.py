@@ -104,57 +104,6 @@ def list_parent_results(
     return SQL["list_parent_results"].many(conn, ParentResult, batch_id=batch_id, user_id=user_id)
 
 
-def page_history(
-    conn: Connection[Any],
-    *,
-    user_id: UUID,
-    page_size: int,
-    statuses: Sequence[str] | None = None,
-    workflow: str | None = None,
-    q: str | None = None,
-    created_from: datetime | None = None,
-    created_to: datetime | None = None,
-    before: datetime | None = None,
-    before_id: UUID | None = None,
-) -> list[JobCard]:
-    """Newest first; `before` and `before_id` are the last row of the page before."""
-    return SQL["page_history"].many(
-        conn,
-        JobCard,
-        user_id=user_id,
-        page_size=page_size,
-        statuses=None if statuses is None else list(statuses),
-        workflow=workflow,
-        q=q,
-        created_from=created_from,
-        created_to=created_to,
-        before=before,
-        before_id=before_id,
-    )
-
-
-def count_history(
-    conn: Connection[Any],
-    *,
-    user_id: UUID,
-    statuses: Sequence[str] | None = None,
-    workflow: str | None = None,
-    q: str | None = None,
-    created_from: datetime | None = None,
-    created_to: datetime | None = None,
-) -> Count:
-    return SQL["count_history"].one(
-        conn,
-        Count,
-        user_id=user_id,
-        statuses=None if statuses is None else list(statuses),
-        workflow=workflow,
-        q=q,
-        created_from=created_from,
-        created_to=created_to,
-    )
-
-
 def list_newest(
     conn: Connection[Any], *, page_size: int, status: str | None = None, user_id: UUID | None = None
 ) -> list[Job]:

@@ -21,7 +21,7 @@ from i2i.errors import ImagingFailed, InvalidImage, NotFound, StorageError
 from i2i.gateways.storage import Storage, image_key, incoming
 from i2i.imaging import Header
 from i2i.models import Image, ImageStatus, PrepareTask
-from i2i.queries import images, jobs
+from i2i.queries import images, jobs, trash
 from i2i.services import Connect
 
 MOST_CRASHES = 3
@@ -129,10 +129,14 @@ def _check_quota(
         return
     stored = images.stored_bytes(conn, user_id=user_id).count
     if stored + upload.size > settings.storage_quota_bytes:
+        trashed = trash.totals(conn, user_id=user_id).stored_bytes
+        way_out = (
+            f"{trashed / 1e6:,.0f} MB of them lie in the trash: empty it, then add it again."
+            if trashed >= upload.size
+            else "Delete what you no longer need, or ask your admin for room, then add it again."
+        )
         raise InvalidImage(
-            "quota",
-            f"Your {settings.storage_quota_bytes / 1e9:g} GB are used up. "
-            "Ask your admin for more room, then add it again.",
+            "quota", f"Your {settings.storage_quota_bytes / 1e9:g} GB are used up. {way_out}"
         )
 
 
@@ -174,6 +178,14 @@ def _record(
 def get(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image:
     """The user's own image; NotFound otherwise."""
     image = images.find(conn, image_id=image_id, user_id=user_id)
+    if image is None:
+        raise NotFound("This picture does not exist.")
+    return image
+
+
+def get_visible(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image:
+    """The same outside the trash; NotFound otherwise."""
+    image = images.find_visible(conn, image_id=image_id, user_id=user_id)
     if image is None:
         raise NotFound("This picture does not exist.")
     return image

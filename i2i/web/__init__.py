@@ -16,6 +16,7 @@ from i2i.web import (
     jobs,
     presets,
     sessions,
+    trash,
     webhooks,
     words,
 )
@@ -35,6 +36,6 @@ def register(app: Flask) -> None:
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
-    for module in (health, sessions, images, batches, presets, jobs, downloads, admin):
+    for module in (health, sessions, images, batches, presets, jobs, downloads, trash, admin):
         app.register_blueprint(module.bp)
     webhooks.register(app, settings=state.settings)

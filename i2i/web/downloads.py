@@ -7,15 +7,15 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from i2i.errors import NotFound
+from i2i.errors import NotFound, Refused
 from i2i.models import Verdict
 from i2i.queries import jobs
 from i2i.services import archives
 from i2i.services import batches as batch_service
-from i2i.web import batches, words
+from i2i.web import batches, history, words
 from i2i.web.database import THREADS, connection, release
 from i2i.web.errors import answer, later
-from i2i.web.images import attachment, chosen_ids
+from i2i.web.images import attachment
 from i2i.web.sessions import current_user
 from i2i.web.state import state
 
@@ -48,8 +48,11 @@ def of_batch(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the r
 
 @bp.get("/jobs.zip")
 def of_selection() -> ResponseReturnValue:
-    """What the jobs named by `job`, repeated, have made."""
-    return _send(chosen_ids("job")[0], name="pictures.zip")
+    """What the pictures chosen in the history have made."""
+    chosen = history.chosen_jobs()
+    if not chosen:
+        raise Refused("Nothing was chosen. Choose the pictures to download first.")
+    return _send(chosen, name="pictures.zip")
 
 
 def _send(job_ids: list[UUID], *, name: str) -> ResponseReturnValue:

@@ -133,8 +133,9 @@ def as_json(image: Image) -> dict[str, Any]:
 
 @bp.get("/images/<uuid:id>")
 def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
-    """The bytes as stored, a smaller copy (`size`), or the facts as JSON."""
-    image = service.get(connection(), image_id=id, user_id=current_user().id)
+    """The bytes as stored, a smaller copy (`size`), or facts as JSON; from the trash a `thumb`."""
+    find = service.get if request.args.get("size") == "thumb" else service.get_visible
+    image = find(connection(), image_id=id, user_id=current_user().id)
     release()
     if wants_json():
         return jsonify(as_json(image))
@@ -188,22 +189,22 @@ def attachment(name: str) -> str:
 @bp.post("/images/<uuid:id>/delete")
 def delete(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """To the trash."""
-    return _set_deleted(id, deleted=True)
+    return _set_deleted(id, deleted=True, back=url_for("images.upload"))
 
 
 @bp.post("/images/<uuid:id>/restore")
 def restore(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """Back from the trash."""
-    return _set_deleted(id, deleted=False)
+    return _set_deleted(id, deleted=False, back=url_for("trash.show"))
 
 
-def _set_deleted(image_id: UUID, *, deleted: bool) -> ResponseReturnValue:
+def _set_deleted(image_id: UUID, *, deleted: bool, back: str) -> ResponseReturnValue:
     user = current_user()
     if not queries.set_deleted(connection(), image_id=image_id, user_id=user.id, deleted=deleted):
         raise NotFound("This picture does not exist.")
     if wants_json():
         return jsonify(as_json(service.get(connection(), image_id=image_id, user_id=user.id)))
-    return redirect(url_for("images.upload"), code=303)
+    return redirect(back, code=303)
 
 
 def chosen_ids(*names: str) -> list[list[UUID]]:

@@ -1,7 +1,5 @@
-"""One picture with its original, and the history of all."""
+"""One picture with its original: looking, judging, running again."""
 
-from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
@@ -9,117 +7,16 @@ from flask.typing import ResponseReturnValue
 
 from i2i.errors import InvalidFields, NotFound, Refused
 from i2i.models import JobCard, JobStatus
-from i2i.queries import jobs as queries
-from i2i.queries import users
 from i2i.services import jobs as service
 from i2i.web import cards, job_page
 from i2i.web.batches import job_as_json
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
-from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import settings
-from i2i.web.words import day, gigabytes, money
+from i2i.web.words import day, money
 
 bp = Blueprint("jobs", __name__)
-
-PAGE_SIZE = 24
-
-TABS = {
-    "": ("All", None),
-    "completed": ("Done", [JobStatus.COMPLETED]),
-    "working": (
-        "In work",
-        [
-            JobStatus.HELD,
-            JobStatus.PENDING,
-            JobStatus.SUBMITTING,
-            JobStatus.PROCESSING,
-            JobStatus.STORING,
-        ],
-    ),
-    "failed": ("Failed", [JobStatus.FAILED, JobStatus.CANCELLED]),
-    "unknown": ("Needs you", [JobStatus.UNKNOWN]),
-}
-
-
-@bp.get("/jobs")
-def history() -> ResponseReturnValue:
-    """All pictures of the user, newest first, filtered by state, workflow, dates and file name."""
-    conn, user = connection(), current_user()
-    tab = request.args.get("status", "")
-    if tab not in TABS and tab not in set(JobStatus):
-        raise NotFound("There is no such filter.")
-    wanted: dict[str, Any] = {
-        "statuses": TABS[tab][1] if tab in TABS else [tab],
-        "workflow": request.args.get("workflow") or None,
-        "q": _text("q"),
-        "created_from": _date("from"),
-        "created_to": _date("to", days=1),
-    }
-    after = read_cursor(request.args.get("after"))
-    rows = queries.page_history(
-        conn,
-        user_id=user.id,
-        page_size=PAGE_SIZE + 1,
-        before=after and after[0],
-        before_id=after and after[1],
-        **wanted,
-    )
-    shown = rows[:PAGE_SIZE]
-    cursor = write_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > PAGE_SIZE else None
-    filters: dict[str, Any] = {
-        name: text
-        for name in ("status", "workflow", "q", "from", "to", "size")
-        if (text := request.args.get(name))
-    }
-    older = cursor and url_for("jobs.history", **filters, after=cursor)
-    outlook = cards.outlook(conn, settings(), user_id=user.id)
-    if wants_json():
-        found = [job_as_json(row, outlook=outlook) for row in shown]
-        return jsonify(jobs=found, next=older)
-    total = queries.count_history(conn, user_id=user.id).count
-    matching = queries.count_history(conn, user_id=user.id, **wanted).count
-    stored = users.statistics(conn, user_id=user.id).stored_bytes
-    size = request.args.get("size", "")
-    size = size if size in {"s", "m", "l"} else "m"
-    return render_template(
-        "jobs/history.html",
-        cards=cards.build(shown, outlook=outlook),
-        tabs=[
-            (label, url_for("jobs.history", **(filters | {"status": key})), key == tab)
-            for key, (label, _) in TABS.items()
-        ],
-        status=tab,
-        q=wanted["q"] or "",
-        total=total,
-        used_words=f"{gigabytes(stored)} of {gigabytes(settings().storage_quota_bytes)} used",
-        page_words=f"Newest first · {len(shown)} of {matching:,}",
-        newer_url=url_for("jobs.history", **filters) if after else None,
-        older_url=older,
-        sizes=[
-            (each.upper(), url_for("jobs.history", **(filters | {"size": each})), each == size)
-            for each in "sml"
-        ],
-        size=size,
-        all_url=url_for("jobs.history"),
-    )
-
-
-def _text(name: str) -> str | None:
-    """A search word; PostgreSQL's text holds no NUL, so nothing can contain one."""
-    text = request.args.get(name, "").strip().replace("\0", "")
-    return text[:200] or None
-
-
-def _date(name: str, *, days: int = 0) -> datetime | None:
-    text = request.args.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(f"{text}T00:00:00+00:00") + timedelta(days=days)
-    except (ValueError, OverflowError):
-        raise NotFound("This is no date.") from None
 
 
 @bp.get("/jobs/<uuid:id>")

@@ -81,6 +81,7 @@ CHECKS = {
         " verdict_reason = 'taste'"
     ),
     "processing_jobs_reason_only_when_rejected": UPDATE_JOB.format("verdict_reason = 'fit'"),
+    "processing_jobs_number_positive": UPDATE_JOB.format("number = 0"),
     "processing_jobs_verdict_note_length": UPDATE_JOB.format("verdict_note = repeat('x', 1001)"),
     "presets_name_length": (
         "INSERT INTO presets (user_id, workflow_name, name, parameters)"

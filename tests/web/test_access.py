@@ -6,7 +6,7 @@ import pytest
 
 from i2i import passwords
 from i2i.gateways.storage import image_key
-from i2i.queries import presets
+from i2i.queries import presets, trash
 
 TABLE = """
 method  route                                anonymous  stranger  other  admin  owner
@@ -28,6 +28,13 @@ GET     /batches/<uuid:id>/verdicts          login      login     404    404    
 POST    /batches/<uuid:id>/release           login      login     404    404    303
 POST    /batches/<uuid:id>/cancel            login      login     404    404    303
 POST    /batches/<uuid:id>/retry             login      login     404    404    303
+GET     /trash                               login      login     200    200    200
+POST    /trash/restore                       login      login     303    303    303
+POST    /trash/empty                         login      login     200    200    200
+GET     /jobs/again                          login      login     409    409    409
+POST    /jobs/delete                         login      login     409    409    409
+POST    /jobs/<uuid:id>/delete               login      login     404    404    200
+POST    /jobs/<uuid:id>/restore              login      login     404    404    303
 GET     /jobs.zip                            login      login     409    409    409
 GET     /jobs                                login      login     200    200    200
 GET     /jobs/<uuid:id>                      login      login     404    404    200
@@ -93,6 +100,8 @@ def things(app, conn, owner):
         conn, user_id=owner.id, workflow_name="basic-v1", name="Owner's", parameters={}
     )
     done = factories.make_job(conn, user=owner, status="completed", image=photo)
+    trashed = factories.make_job(conn, user=owner, status="completed", image=photo)
+    trash.throw_away(conn, job_ids=[trashed.id], user_id=owner.id)
     return {
         "image": photo.id,
         "preset": preset.id,
@@ -101,6 +110,7 @@ def things(app, conn, owner):
         "failed": failed.id,
         "waiting": waiting.id,
         "done": done.id,
+        "trashed": trashed.id,
         "lost": factories.make_job(conn, user=owner, status="unknown", image=photo).id,
         "session": session,
         "user": factories.make_user(conn).id,
@@ -113,7 +123,7 @@ def request(browser, method, route, things, *, accept="text/html"):
         "jobs",
     )
     batch = "made" if route.endswith(".zip") else "batch"
-    job = {"cancel": "waiting", "recover": "lost", "verdict": "done"}.get(
+    job = {"cancel": "waiting", "recover": "lost", "verdict": "done", "restore": "trashed"}.get(
         route.rpartition("/")[2], "failed"
     )
     names = {"images": "image", "batches": batch, "sessions": "session", "jobs": job}

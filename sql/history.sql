@@ -1,0 +1,166 @@
+-- History: which of a user's pictures, or batches, a filter finds; newest first, in pages by keyset.
+-- Each filter that has an index has a query of its own, so that a prepared plan uses it. Without a
+-- page_size all are found.
+
+-- name: pick_by_status :many
+-- Of these states, or of all nine: the newest of each, merged.
+SELECT found.id
+FROM unnest(%(statuses)s::text[]) AS wanted (status)
+CROSS JOIN LATERAL (
+    SELECT id, created_at
+    FROM processing_jobs
+    WHERE user_id = %(user_id)s AND status = wanted.status AND deleted_at IS NULL
+      AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+      AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+      AND (created_at, id) < (
+          coalesce(%(before)s::timestamptz, 'infinity'),
+          coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    ORDER BY created_at DESC, id DESC
+    LIMIT %(page_size)s
+) AS found
+ORDER BY found.created_at DESC, found.id DESC
+LIMIT %(page_size)s;
+
+-- name: pick_by_workflow :many
+SELECT id
+FROM processing_jobs
+WHERE user_id = %(user_id)s AND workflow_name = %(workflow)s AND deleted_at IS NULL
+  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+  AND (created_at, id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: pick_by_verdict :many
+-- Of what is made; "none" is what nobody has judged.
+SELECT id
+FROM processing_jobs
+WHERE user_id = %(user_id)s AND coalesce(verdict, 'none') = %(verdict)s
+  AND status = 'completed' AND deleted_at IS NULL
+  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+  AND (created_at, id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: pick_by_several :many
+-- Two filters or more, without a file name.
+SELECT id
+FROM processing_jobs
+WHERE user_id = %(user_id)s AND deleted_at IS NULL
+  AND status = ANY(%(statuses)s::text[])
+  AND (%(workflow)s::text IS NULL OR workflow_name = %(workflow)s)
+  AND (%(verdict)s::text IS NULL
+       OR status = 'completed' AND coalesce(verdict, 'none') = %(verdict)s)
+  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+  AND (created_at, id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: pick_by_name :many
+-- The photos with the name first, once, whatever the planner thinks of how many they are.
+WITH photo AS MATERIALIZED (
+    SELECT id
+    FROM images
+    WHERE user_id = %(user_id)s AND NOT is_processed
+      AND position(lower(%(q)s) IN lower(original_filename)) > 0
+)
+SELECT job.id
+FROM processing_jobs AS job
+JOIN photo ON photo.id = job.original_image_id
+WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
+  AND job.status = ANY(%(statuses)s::text[])
+  AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
+  AND (%(verdict)s::text IS NULL
+       OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
+  AND job.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND job.created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+  AND (job.created_at, job.id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY job.created_at DESC, job.id DESC
+LIMIT %(page_size)s;
+
+-- name: page_batches :many
+-- Batches that have a picture which the filter finds; counts are of all that are not in the trash.
+WITH page AS (
+    SELECT batch.id, batch.created_at, batch.workflow_version_id
+    FROM batches AS batch
+    WHERE batch.user_id = %(user_id)s
+      AND batch.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+      AND batch.created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
+      AND (batch.created_at, batch.id) < (
+          coalesce(%(before)s::timestamptz, 'infinity'),
+          coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+      AND EXISTS (
+          SELECT
+          FROM processing_jobs AS job
+          WHERE job.batch_id = batch.id AND job.deleted_at IS NULL
+            AND job.status = ANY(%(statuses)s::text[])
+            AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
+            AND (%(verdict)s::text IS NULL
+                 OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
+            AND (%(q)s::text IS NULL OR EXISTS (
+                SELECT FROM images AS photo
+                WHERE photo.id = job.original_image_id
+                  AND position(lower(%(q)s) IN lower(photo.original_filename)) > 0)))
+    ORDER BY batch.created_at DESC, batch.id DESC
+    LIMIT %(page_size)s
+)
+SELECT page.id, page.created_at, version.definition ->> 'name' AS workflow_title,
+       pictures.photos, pictures.pictures, pictures.completed, pictures.failed, pictures.unknown,
+       pictures.moving, pictures.held, pictures.approved, pictures.rejected,
+       ARRAY(SELECT coalesce(job.result_image_id, job.original_image_id)
+             FROM processing_jobs AS job
+             WHERE job.batch_id = page.id AND job.deleted_at IS NULL
+             ORDER BY job.position
+             LIMIT 4) AS image_ids
+FROM page
+JOIN workflow_versions AS version ON version.id = page.workflow_version_id
+CROSS JOIN LATERAL (
+    SELECT count(DISTINCT job.original_image_id) AS photos, count(*) AS pictures,
+           count(*) FILTER (WHERE job.status = 'completed') AS completed,
+           count(*) FILTER (WHERE job.status IN ('failed', 'cancelled')) AS failed,
+           count(*) FILTER (WHERE job.status = 'unknown') AS unknown,
+           count(*) FILTER (WHERE job.status IN ('pending', 'submitting', 'processing', 'storing'))
+               AS moving,
+           count(*) FILTER (WHERE job.status = 'held') AS held,
+           count(*) FILTER (WHERE job.verdict = 'approved') AS approved,
+           count(*) FILTER (WHERE job.verdict = 'rejected') AS rejected
+    FROM processing_jobs AS job
+    WHERE job.batch_id = page.id AND job.deleted_at IS NULL
+) AS pictures
+ORDER BY page.created_at DESC, page.id DESC;
+
+-- name: list_photos :many
+-- The photos of these pictures that can still be used, newest first, up to page_size.
+SELECT image.id
+FROM images AS image
+WHERE image.user_id = %(user_id)s AND image.deleted_at IS NULL AND image.status <> 'rejected'
+  AND image.id IN (
+      SELECT original_image_id
+      FROM processing_jobs
+      WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s AND deleted_at IS NULL)
+ORDER BY image.created_at DESC, image.id DESC
+LIMIT %(page_size)s;
+
+-- name: count_statuses :many
+-- How these pictures stand.
+SELECT status, count(*) AS count
+FROM processing_jobs
+WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s AND deleted_at IS NULL
+GROUP BY status
+ORDER BY status;
+
+-- name: totals :one
+-- Pictures that are not in the trash; bytes of all that is kept, the trash included.
+SELECT
+    (SELECT count(*) FROM processing_jobs WHERE user_id = %(user_id)s AND deleted_at IS NULL) AS pictures,
+    (SELECT coalesce(sum(file_size), 0)::bigint FROM images WHERE user_id = %(user_id)s) AS stored_bytes;
