@@ -351,7 +351,7 @@ class JobCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmFrame:
-    """One picture in the film strip of a batch; `estimate` is its price."""
+    """One picture in the film strip of a batch."""
 
     id: UUID
     status: str
@@ -360,7 +360,6 @@ class FilmFrame:
     original_image_id: UUID
     result_image_id: UUID | None
     has_preview: bool
-    estimate: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ ORDER BY created_at DESC, id DESC;
 -- name: list_film :many
 -- A batch's pictures as the film strip of the review shows them, in order.
 SELECT id, status, verdict, original_filename, original_image_id, result_image_id,
-       coalesce(result_has_preview, false) AS has_preview, estimate
+       coalesce(result_has_preview, false) AS has_preview
 FROM job_cards
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
 ORDER BY position;

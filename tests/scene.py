@@ -196,7 +196,7 @@ PAGES = [
     *("upload", "new-batch", "batch-every-state", "batch-done", "batch-pilot", "batch-working"),
     *("batch-child", "new-batch-again", "presets"),
     *("job-done", "job-pending", "job-running", "job-unknown", "job-failed", "job-no-preview"),
-    *("job-approved", "job-rejected", "job-cancelled"),
+    *("job-approved", "job-rejected", "job-cancelled", "job-child", "review", "review-sum"),
     *("history", "history-failed", "history-nothing-found", "account", "nothing-here"),
 ]
 """What is looked at by default; `set_scene` knows the path of each."""
@@ -219,6 +219,7 @@ def set_scene(conn, storage, *, email):
     chosen = [studio.photo() for _ in range(3)]
     mixed, made = studio.batch(ALL_STATES)
     done, pictures_done = studio.batch(["completed"] * 6)
+    child = studio.again(done, pictures_done)
     pilot, _ = studio.batch(["completed", "completed", *["held"] * 6])
     working, _ = studio.batch(["completed", "completed", "running", "processing", *["pending"] * 8])
     job = dict(zip(ALL_STATES, made, strict=True))
@@ -240,7 +241,10 @@ def set_scene(conn, storage, *, email):
         "batch-done": f"/batches/{done.id}",
         "batch-pilot": f"/batches/{pilot.id}",
         "batch-working": f"/batches/{working.id}",
-        "batch-child": f"/batches/{studio.again(done, pictures_done).id}",
+        "batch-child": f"/batches/{child.id}",
+        "job-child": f"/jobs/{factories.jobs_of(conn, child)[1].id}",
+        "review": f"/jobs/{job['approved'].id}?review=1",
+        "review-sum": f"/batches/{mixed.id}/verdicts",
         "job-done": f"/jobs/{pictures_done[1].id}",
         **{f"job-{state.replace(' ', '-')}": f"/jobs/{each.id}" for state, each in job.items()},
         "history": "/jobs",

@@ -73,6 +73,8 @@ EXPECTED = [
     ("jobs", "next_due", {"processing_jobs_moving_index", "images_preparing_index"}),
     ("jobs", "page_history", {"processing_jobs_user_newest_index"}),
     ("jobs", "list_cards", {"processing_jobs_place_key"}),
+    ("jobs", "list_film", {"processing_jobs_place_key"}),
+    ("jobs", "list_versions", {"processing_jobs_original_image_index"}),
     ("jobs", "list_parent_results", {"processing_jobs_pkey"}),
     ("batches", "list_children", {"batches_parent_index"}),
     ("jobs", "list_places", {"processing_jobs_pending_index", "processing_jobs_moving_index"}),

@@ -136,3 +136,19 @@ def test_a_form_with_faults(studio, open_as):
     page.get_by_role("button", name=re.compile("^Make ")).click()
     page.get_by_role("alert").wait_for()
     check(page)
+
+
+def test_a_verdict_and_the_help_of_its_keys(studio, open_as):
+    page = open_as(houses.EMAIL)
+    page.goto(studio.scene.paths["review"])
+    page.keyboard.press("r")
+    page.get_by_role("radio", name="Colour").wait_for()
+    check(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.get_by_role("dialog").wait_for()
+    check(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("z")
+    page.keyboard.press("c")
+    check(page)
