@@ -158,6 +158,7 @@ def _frame(frame: FilmFrame, *, current: bool) -> dict[str, Any]:
         "words": frame.original_filename
         + (words[Verdict(frame.verdict)] if frame.verdict else "" if made else ", not made"),
         "verdict": frame.verdict,
+        "made": made,
         "current": current,
     }
 
@@ -275,7 +276,9 @@ def _standing(version: JobVersion) -> str:
         return version.verdict.capitalize()
     if version.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
         return "Not made"
-    return "" if version.status == JobStatus.COMPLETED else "Not made yet"
+    if version.status != JobStatus.COMPLETED:
+        return "Not made yet"
+    return "" if _has_result(version) else "No preview"
 
 
 def _settings(own: JobVersion, *, parent: JobVersion | None) -> list[tuple[str, str, str]]:

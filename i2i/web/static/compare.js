@@ -20,7 +20,6 @@ function press(group, name) {
 }
 
 function onPress(group, act) {
-  groups[group].hidden = false;
   groups[group].addEventListener("click", (event) => {
     const name = event.target.dataset[group];
     if (name) act(name);

@@ -9,7 +9,7 @@ let leaving = false;
 const press = (selector) => document.querySelector(selector)?.click();
 
 function pressOther(group) {
-  press(`#${group}:not([hidden]) [aria-pressed="false"]`);
+  press(`#${group} [aria-pressed="false"]`);
 }
 
 function follow(rel) {
@@ -108,9 +108,7 @@ if (review) {
   document.addEventListener("keydown", onKey);
   document.addEventListener("keydown", onEscape);
   document.getElementById("keys-form").addEventListener("change", switchKeys);
-  const open = document.getElementById("keys-open");
-  open.hidden = false;
-  open.addEventListener("click", () => dialog.showModal());
+  document.getElementById("keys-open").addEventListener("click", () => dialog.showModal());
   addEventListener("pageshow", () => { leaving = false; });
   addEventListener("load", fetchAhead);
   showInFilm(document.querySelector(".film [aria-current]"));
