@@ -229,6 +229,7 @@ class Workflow:
     seed_digest: str | None
     created_at: datetime
     updated_at: datetime
+    sample_job_id: UUID | None
 
 
 # --- batches and jobs

@@ -32,7 +32,8 @@ ON CONFLICT (id) DO UPDATE SET
 
 -- name: find :optional
 SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
-       version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at
+       version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at,
+       workflow.sample_job_id
 FROM workflow_configs AS workflow
 JOIN workflow_versions AS version
   ON version.workflow_name = workflow.id AND version.version = workflow.version
@@ -40,7 +41,8 @@ WHERE workflow.id = %(workflow_id)s;
 
 -- name: list_all :many
 SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
-       version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at
+       version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at,
+       workflow.sample_job_id
 FROM workflow_configs AS workflow
 JOIN workflow_versions AS version
   ON version.workflow_name = workflow.id AND version.version = workflow.version

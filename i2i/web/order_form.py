@@ -391,6 +391,10 @@ def _offer(workflow: Workflow, *, choice: Choice, usual: Mapping[str, float]) ->
         "name": definition.name,
         "description": definition.description,
         "price": price,
+        # Not url_for: whoever keeps the samples names the endpoint.
+        "sample": [f"/workflows/{workflow.id}/sample/{side}" for side in ("original", "result")]
+        if workflow.sample_job_id
+        else [],
         "usual_words": f"usually {seconds(measured)}" if measured else "time: no data yet",
     }
 

@@ -156,6 +156,18 @@ def test_the_workflow_says_how_long_its_pictures_took(as_owner, conn, owner, pho
     assert "Usually 4 s each, about 8 s in all." in page.text, "ten at once"
 
 
+def test_a_workflow_shows_its_sample_once_it_has_one(as_owner, conn, admin, photos):
+    page = pages.check(as_owner.get(**new_url(photos)))
+    assert page.one("button", name="switch").one("svg", class_="figure")
+    job = factories.make_job(conn, user=admin, status="completed")
+    conn.execute("UPDATE workflow_configs SET sample_job_id = %s", [job.id])
+    page = pages.check(as_owner.get(**new_url(photos)))
+    assert [each["src"] for each in page.one("button", name="switch").all("img")] == [
+        "/workflows/basic-v1/sample/original",
+        "/workflows/basic-v1/sample/result",
+    ]
+
+
 def test_the_docket_of_a_pilot(as_owner, photos):
     sent = order(photos, variations="2", pilot="2", pilot_photos="1")
     page = pages.check(as_owner.post("/batches/estimate", data=sent), whole=False)
