@@ -51,11 +51,7 @@ AHEAD = 3
 """Pictures whose files the browser fetches before they are asked for."""
 
 
-def render(
-    row: JobCard,
-    *,
-    errors: Mapping[str, str] | None = None,
-) -> str:
+def render(row: JobCard, *, errors: Mapping[str, str] | None = None) -> str:
     """The page; with `errors` of a verdict that did not hold, what was typed stays."""
     conn, user = connection(), current_user()
     film = neighbours(conn, row)
@@ -64,7 +60,6 @@ def render(
     versions = _versions(conn, row)
     own = next(each for each in versions if each.id == row.id)
     parent = next((each for each in versions if each.id == row.parent_id), None)
-    sides = _sides(row, parent=parent)
     files = _files(conn, row)
     return render_template(
         "jobs/show.html",
@@ -74,7 +69,7 @@ def render(
         facts=_facts(row, number=own.number, versions=len(versions)),
         original=files["original"],
         before=_before(row, parent=parent, original=files["original"]),
-        sides=sides,
+        sides=_sides(row, parent=parent),
         results=files["results"],
         verdict=_verdict(row, errors=errors or {}),
         versions=_version_cards(versions, shown=row),
@@ -125,14 +120,12 @@ def _film(film: Sequence[FilmFrame], *, row: JobCard) -> dict[str, Any]:
     """The strip around the picture shown, the ways to the next ones, and their files."""
     place = [each.id for each in film].index(row.id)
     first = max(0, min(place - FILM // 2, len(film) - FILM))
-    reviewing = "review" in request.args
     after = film[place + 1 : place + 1 + AHEAD]
     return {
-        "reviewing": reviewing,
         "batch_words": f"{place + 1} of {len(film)}" if len(film) > 1 else "",
         "before_url": url(film[place - 1].id) if place else None,
         "after_url": url(after[0].id) if after else None,
-        "sum_url": url_for("jobs.verdicts", id=row.batch_id) if reviewing else None,
+        "sum_url": url_for("jobs.verdicts", id=row.batch_id) if "review" in request.args else None,
         "film": [_frame(each, current=each.id == row.id) for each in film[first : first + FILM]]
         if len(film) > 1
         else [],
