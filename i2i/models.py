@@ -232,6 +232,30 @@ class Workflow:
     sample_job_id: UUID | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowOverview:
+    """A workflow in the operator's list; `waiting` are held and pending jobs."""
+
+    id: str
+    name: str
+    is_active: bool
+    version: int
+    unit_price: Decimal | None
+    price_unit: str
+    updated_at: datetime
+    jobs: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowVersion:
+    """A state that a workflow was saved in."""
+
+    version: int
+    definition: dict[str, Any]
+    created_at: datetime
+
+
 # --- batches and jobs
 
 

@@ -49,6 +49,24 @@ JOIN workflow_versions AS version
 WHERE workflow.is_active OR NOT %(only_active)s::boolean
 ORDER BY workflow.id;
 
+-- name: list_overview :many
+-- For operators: each with how often it was used.
+SELECT workflow.id, workflow.name, workflow.is_active, workflow.version, workflow.unit_price,
+       workflow.price_unit, workflow.updated_at, used.jobs, used.waiting
+FROM workflow_configs AS workflow
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs, count(*) FILTER (WHERE status IN ('held', 'pending')) AS waiting
+    FROM processing_jobs WHERE workflow_name = workflow.id
+) AS used
+ORDER BY workflow.id;
+
+-- name: list_versions :many
+-- Newest first.
+SELECT version, definition, created_at
+FROM workflow_versions
+WHERE workflow_name = %(workflow_id)s
+ORDER BY version DESC;
+
 -- name: set_active :exec
 UPDATE workflow_configs SET is_active = %(is_active)s WHERE id = %(workflow_id)s;
 

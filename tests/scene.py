@@ -204,7 +204,10 @@ PAGES = [
 EMPTY_PAGES = ["/upload", "/jobs", "/presets"]
 """Lists that have a next step where nothing is yet."""
 
-ADMIN_PAGES = ["/admin/health", "/admin/users"]
+ADMIN_PAGES = [
+    *("/admin/health", "/admin/users"),
+    *("/admin/workflows", "/admin/workflows/mannequin-to-human-v1"),
+]
 """What an operator sees."""
 
 

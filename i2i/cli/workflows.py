@@ -1,16 +1,15 @@
 """`flask workflows`: workflows as documents that are read, checked, stored and written out."""
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
-from i2i import forms
+from i2i import documents, forms
 from i2i.cli.console import (
     Group,
     Refusal,
@@ -147,13 +146,10 @@ def read_text(file: str, *, name: str) -> str:
 
 def read_definitions(text: str, *, name: str) -> list[Definition]:
     """The checked definitions of a document; Refusal names the place that does not hold."""
-    kind: Literal["toml", "json"] = "toml"
-    if name.lower().endswith(".json") or text.lstrip("\ufeff \t\r\n").startswith("{"):
-        kind = "json"
     place = ""
     found = []
     try:
-        document = forms.load_document(text.removeprefix("\ufeff"), format=kind)
+        document = documents.read(text, is_json=name.lower().endswith(".json"))
         many = set(document) == {MANY}
         for index, each in enumerate(listed(document[MANY]) if many else [document]):
             place = f"/{MANY}/{index}" if many else ""
@@ -192,66 +188,17 @@ def export(workflow: str | None, *, json_: bool) -> None:
             if workflow
             else queries.list_all(conn, only_active=False)
         )
-    documents = [
+    found_documents = [
         forms.dump_document(
             replace(workflows.definition_of(each.definition), is_active=each.is_active)
         )
         for each in found
     ]
-    document = documents[0] if workflow else {MANY: documents}
+    document = found_documents[0] if workflow else {MANY: found_documents}
     if json_:
         print_json(document)
     else:
-        click.echo("\n".join(toml_lines(document)).lstrip("\n"))
-
-
-def toml_lines(table: Mapping[str, Any], path: str = "") -> Iterable[str]:
-    """A table's values, then its sub-tables, as TOML 1.0; Refused for null, which TOML lacks."""
-    inner = {key: value for key, value in table.items() if is_table(value)}
-    for key, value in table.items():
-        if key not in inner:
-            yield f"{toml_key(key)} = {toml_value(value)}"
-    for key, value in inner.items():
-        name = f"{path}.{toml_key(key)}" if path else toml_key(key)
-        brackets = ("[", "]") if isinstance(value, Mapping) else ("[[", "]]")
-        for each in [value] if isinstance(value, Mapping) else value:
-            if isinstance(value, list) or not each or not all(map(is_table, each.values())):
-                yield f"\n{brackets[0]}{name}{brackets[1]}"
-            yield from toml_lines(each, name)
-
-
-def is_table(value: object) -> bool:
-    """Whether a value gets headings of its own: an object, or a list of nothing but objects."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(each, Mapping) for each in value)
-    return isinstance(value, Mapping)
-
-
-def toml_value(value: object) -> str:
-    if value is None:
-        raise Refused("This workflow holds null, which TOML cannot write. Add --json.")
-    if isinstance(value, str):
-        if "\n" not in value:
-            return f'"{toml_text(value)}"'
-        lines = "\n".join(toml_text(line) for line in value.split("\n"))
-        # Quotes may stand as they are, but for three in a row and one at the end.
-        lines = re.sub(r'"(?="")|"\Z', r'\\"', lines.replace('\\"', '"'))
-        return f'"""\n{lines}"""'
-    if isinstance(value, Mapping):
-        pairs = (f"{toml_key(key)} = {toml_value(each)}" for key, each in value.items())
-        return f"{{ {', '.join(pairs)} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(toml_value(each) for each in value)}]"
-    return json.dumps(value)
-
-
-def toml_text(text: str) -> str:
-    """The inside of a basic string: JSON's escapes are TOML's, but for the DEL character."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].replace("\x7f", "\\u007f")
-
-
-def toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{toml_text(key)}"'
+        click.echo(documents.write_toml(document))
 
 
 @group.command()

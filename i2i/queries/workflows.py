@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Workflow
+from i2i.models import Workflow, WorkflowOverview, WorkflowVersion
 from i2i.sql import load
 
 SQL = load("workflows")
@@ -62,6 +62,15 @@ def find(conn: Connection[Any], *, workflow_id: str) -> Workflow | None:
 
 def list_all(conn: Connection[Any], *, only_active: bool) -> list[Workflow]:
     return SQL["list_all"].many(conn, Workflow, only_active=only_active)
+
+
+def list_overview(conn: Connection[Any]) -> list[WorkflowOverview]:
+    return SQL["list_overview"].many(conn, WorkflowOverview)
+
+
+def list_versions(conn: Connection[Any], *, workflow_id: str) -> list[WorkflowVersion]:
+    """All that were saved, newest first."""
+    return SQL["list_versions"].many(conn, WorkflowVersion, workflow_id=workflow_id)
 
 
 def set_active(conn: Connection[Any], *, workflow_id: str, is_active: bool) -> int:

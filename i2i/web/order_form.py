@@ -419,6 +419,14 @@ def _field(field: forms.Field, *, value: str, error: str | None) -> dict[str, An
     }
 
 
+def preview(definition: Definition) -> list[dict[str, Any]]:
+    """The settings of a workflow as its users will see them, advanced ones last."""
+    found = forms.fields(*_frame(definition))
+    texts = _texts(definition, definition.default_parameters)
+    shown = [_field(each, value=texts.get(each.name, ""), error=None) for each in found]
+    return sorted(shown, key=lambda field: bool(field["advanced"]))
+
+
 def _groups(fields: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for field in fields:

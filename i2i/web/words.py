@@ -83,8 +83,12 @@ def seconds(duration: float) -> str:
 
 
 def megabytes(size: int) -> str:
-    """As in "3.8 MB", "120 kB"."""
-    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{max(1, round(size / 1000))} kB"
+    """As in "3.8 MB", "120 kB", "0 kB" for nothing at all."""
+    return (
+        f"{size / 1e6:.1f} MB"
+        if size >= 1_000_000
+        else f"{max(min(size, 1), round(size / 1000))} kB"
+    )
 
 
 def gigabytes(size: int) -> str:

@@ -11,7 +11,7 @@ from factories import document, make_job, make_user, make_workflow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2i.cli.workflows import toml_lines
+from i2i.documents import write_toml
 from i2i.errors import Refused
 
 
@@ -67,12 +67,12 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXT, VALUES, max_size=4))
 def test_every_document_survives_toml(value):
-    assert tomllib.loads("\n".join(toml_lines(value))) == value
+    assert tomllib.loads(write_toml(value)) == value
 
 
 def test_toml_has_no_null():
     with pytest.raises(Refused, match="--json"):
-        list(toml_lines({"a": {"b": None}}))
+        write_toml({"a": {"b": None}})
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ POST    /account/time-zone                   login      login     303    303    
 POST    /account/sessions/<uuid:id>/revoke   login      login     404    404    303
 GET     /admin/                              login      login     404    303    404
 GET     /admin/health                        login      login     404    200    404
+GET     /admin/workflows                     login      login     404    200    404
+POST    /admin/workflows                     login      login     404    422    404
+GET     /admin/workflows/new                 login      login     404    200    404
+GET     /admin/workflows/<workflow_id>       login      login     404    200    404
+POST    /admin/workflows/<workflow_id>       login      login     404    422    404
+POST    /admin/workflows/<workflow_id>/active  login    login     404    303    404
 GET     /admin/users                         login      login     404    200    404
 POST    /admin/users                         login      login     404    200    404
 GET     /admin/users/<uuid:id>               login      login     404    200    404
@@ -129,7 +135,7 @@ def request(browser, method, route, things, *, accept="text/html"):
     names = {"images": "image", "batches": batch, "sessions": "session", "jobs": job}
     names |= {"presets": "preset", "users": "user"}
     path = route.replace("<uuid:id>", str(things[names[kind]]))
-    path = path.replace("<path:filename>", "app.css")
+    path = path.replace("<path:filename>", "app.css").replace("<workflow_id>", "basic-v1")
     if route == "/batches/new":
         path += f"?image={things['image']}"
     data = {
@@ -145,6 +151,7 @@ def request(browser, method, route, things, *, accept="text/html"):
         "/jobs/<uuid:id>/recover": {"action": "look"},
         "/jobs/<uuid:id>/verdict": {"verdict": "approved"},
         "/account": {"current_password": "wrong", "new_password": "fifteen letters"},
+        "/admin/workflows/<workflow_id>/active": {"is_active": "yes"},
         "/admin/users": {"email": "new@example.com"},
         "/account/time-zone": {"time_zone": "Europe/Berlin"},
         "/login": {"email": "owner@example.com", "password": "wrong"},

@@ -23,4 +23,4 @@ def start() -> ResponseReturnValue:
     return redirect(url_for("admin.health"), code=303)
 
 
-from i2i.web.admin import health, users  # noqa: E402, F401 - their routes join the blueprint
+from i2i.web.admin import health, users, workflows  # noqa: E402, F401 - their routes join the blueprint
