@@ -4,6 +4,8 @@ Types: https://fal.ai/docs, "errors" and "request errors". The provider's own wo
 ledger, for operators.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from i2i.errors import FalError
@@ -183,3 +185,42 @@ def explain(error: FalError, *, at_submit: bool = False) -> Explanation:
 def of_code(code: str | None) -> Explanation:
     """The explanation that a stored code names."""
     return ALL.get(code or "", REFUSED)
+
+
+ECHO = 10
+"""So many letters in a row that also stand in a request are an echo of it, not chance."""
+
+
+def without_inputs(words: str, *, arguments: object) -> str:
+    """The provider's words for operators; what repeats a part of the request becomes "…".
+
+    Args:
+        words: an error's text as the ledger keeps it.
+        arguments: what was sent, as JSON; prompts, addresses of pictures and all.
+    """
+    texts = {text.strip() for text in _texts(arguments)}
+    for short in sorted(text for text in texts if 2 < len(text) < ECHO):
+        words = re.sub(rf"(?<!\w){re.escape(short)}(?!\w)", "…", words, flags=re.IGNORECASE)
+    sent = [text.lower() for text in texts if len(text) >= ECHO]
+    echoes = {text[at : at + ECHO] for text in sent for at in range(len(text) - ECHO + 1)}
+    low = words.lower()
+    if len(low) != len(words):  # a letter that became two: rather lose all than show some
+        return "…" if any(each in low for each in echoes) else words
+    hidden = [False] * len(words)
+    for at in range(len(words) - ECHO + 1):
+        if low[at : at + ECHO] in echoes:
+            hidden[at : at + ECHO] = [True] * ECHO
+    shown = "".join("\0" if gone else letter for gone, letter in zip(hidden, words, strict=True))
+    return re.sub("\0+", "…", shown)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON value, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)

@@ -415,10 +415,11 @@ class ParentResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCount:
-    """How many jobs are in a state."""
+    """How many jobs are in a state, and for how long the oldest has been there at all."""
 
     status: str
     count: int
+    oldest_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -724,3 +725,74 @@ class WorkerRow:
     started_at: datetime
     seen_at: datetime
     silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseFacts:
+    """The server's version, and the bytes of this database."""
+
+    version: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionCount:
+    """How many jobs in a state wait for a person for this reason."""
+
+    status: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TroubledJob:
+    """A job that failed or needs a person, what the provider last said of it, and its money."""
+
+    id: UUID
+    status: str
+    attention: str | None
+    error_code: str | None
+    error_message: str | None
+    workflow_name: str
+    email: str
+    created_at: datetime
+    http_status: int | None
+    error_type: str | None
+    detail: str | None
+    arguments: dict[str, Any] | None
+    charged: str
+    cost: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRequest:
+    """A request that left and made no picture, in the provider's words."""
+
+    job_id: UUID | None
+    user_email: str
+    workflow_name: str
+    endpoint: str
+    http_status: int | None
+    error_type: str | None
+    detail: str | None
+    arguments: dict[str, Any] | None
+    charged: str | None
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was sent by one user, with one workflow, on one day or in all (`kind`), in US dollars.
+
+    `failed` made no picture; `unclear` counts requests whose charge nobody knows, `perhaps` their
+    price.
+    """
+
+    kind: str
+    name: str
+    requests: int
+    pictures: int
+    failed: int
+    charged: Decimal
+    unclear: int
+    perhaps: Decimal

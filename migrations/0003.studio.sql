@@ -60,6 +60,10 @@ CREATE INDEX processing_jobs_trash_index ON processing_jobs (user_id, deleted_at
 CREATE INDEX images_trash_index ON images (user_id, deleted_at DESC, id DESC)
     WHERE deleted_at IS NOT NULL;
 
+-- What failed or needs a person, of all users, for operators.
+CREATE INDEX processing_jobs_trouble_index ON processing_jobs (created_at DESC, id DESC)
+    WHERE status IN ('failed', 'unknown') OR attention IS NOT NULL;
+
 -- Settings under a name of the user's own.
 CREATE TABLE presets (
     id uuid NOT NULL DEFAULT gen_random_uuid() CONSTRAINT presets_pkey PRIMARY KEY,

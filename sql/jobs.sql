@@ -123,7 +123,50 @@ ORDER BY created_at DESC, id DESC
 LIMIT %(page_size)s;
 
 -- name: count_statuses :many
-SELECT status, count(*) AS count FROM processing_jobs GROUP BY status ORDER BY status;
+SELECT status, count(*) AS count,
+       extract(epoch FROM now() - min(created_at))::float8 AS oldest_seconds
+FROM processing_jobs
+GROUP BY status
+ORDER BY status;
+
+-- name: count_attention :many
+-- What waits for a person, by what it says.
+SELECT status, coalesce(attention, '') AS reason, count(*) AS count
+FROM processing_jobs
+WHERE (status IN ('failed', 'unknown') OR attention IS NOT NULL)
+  AND status NOT IN ('failed', 'cancelled', 'completed')
+GROUP BY status, attention
+ORDER BY count DESC, reason;
+
+-- name: page_troubled :many
+-- For operators: what failed or needs a person, with the last request's words; newest first. The
+-- arguments are there to be taken out of those words.
+SELECT job.id, job.status, job.attention, job.error_code, job.error_message, job.workflow_name,
+       users.email, job.created_at, ledger.http_status, ledger.error_type, ledger.detail,
+       ledger.arguments, ledger.charged, ledger.cost
+FROM processing_jobs AS job
+JOIN users ON users.id = job.user_id
+CROSS JOIN LATERAL (
+    SELECT (array_agg(submission.http_status ORDER BY created_at DESC))[1] AS http_status,
+           (array_agg(submission.error_type ORDER BY created_at DESC))[1] AS error_type,
+           (array_agg(submission.detail ORDER BY created_at DESC))[1] AS detail,
+           (array_agg(submission.arguments ORDER BY created_at DESC))[1] AS arguments,
+           CASE WHEN bool_or(submission.charged = 'yes') THEN 'yes'
+                WHEN bool_or(submission.charged = 'unknown'
+                             OR submission.state IN ('sent', 'accepted', 'unknown')) THEN 'unknown'
+                ELSE 'no' END AS charged,
+           sum(coalesce(submission.cost, submission.estimate))
+               FILTER (WHERE submission.charged = 'yes') AS cost
+    FROM submissions AS submission
+    WHERE submission.job_id = job.id
+) AS ledger
+WHERE (job.status IN ('failed', 'unknown') OR job.attention IS NOT NULL)
+  AND (%(failed)s::boolean IS NULL OR (job.status = 'failed') = %(failed)s)
+  AND (job.created_at, job.id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY job.created_at DESC, job.id DESC
+LIMIT %(page_size)s;
 
 -- name: count_in_flight :one
 SELECT count(*) AS count FROM processing_jobs WHERE status IN ('submitting', 'processing');

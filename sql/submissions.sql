@@ -33,6 +33,40 @@ WHERE sent_at >= %(since)s
   AND state IN ('sent', 'accepted', 'unknown', 'settled')
   AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s);
 
+-- name: list_failures :many
+-- The newest requests that left and made no picture, with the provider's words; the arguments are
+-- there to be taken out of them.
+SELECT job_id, user_email, workflow_name, endpoint, http_status, error_type, detail, arguments,
+       charged, coalesce(ended_at, sent_at, created_at) AS failed_at
+FROM submissions
+WHERE sent_at IS NOT NULL
+  AND (state IN ('rejected', 'unknown') OR outcome IN ('error', 'expired'))
+ORDER BY sent_at DESC
+LIMIT %(page_size)s;
+
+-- name: sum_usage :many
+-- What left between two instants, by user, by workflow, by day (UTC) and in all. `failed` ended
+-- without a picture and was not cancelled; `perhaps` is what may have been charged besides.
+SELECT CASE WHEN grouping(user_email) = 0 THEN 'user'
+            WHEN grouping(workflow_name) = 0 THEN 'workflow'
+            WHEN grouping(date_trunc('day', sent_at, 'UTC')) = 0 THEN 'day'
+            ELSE 'total' END AS kind,
+       coalesce(user_email, workflow_name,
+                to_char(date_trunc('day', sent_at, 'UTC') AT TIME ZONE 'UTC', 'YYYY-MM-DD'), '') AS name,
+       count(*) AS requests,
+       count(*) FILTER (WHERE outcome = 'picture') AS pictures,
+       count(*) FILTER (WHERE state IN ('rejected', 'unknown') OR outcome IN ('error', 'expired'))
+           AS failed,
+       coalesce(sum(coalesce(cost, estimate)) FILTER (WHERE charged = 'yes'), 0)::numeric AS charged,
+       count(*) FILTER (WHERE charged = 'unknown' OR state = 'unknown') AS unclear,
+       coalesce(sum(estimate) FILTER (WHERE charged = 'unknown' OR state = 'unknown'), 0)::numeric
+           AS perhaps
+FROM submissions
+WHERE sent_at >= %(since)s AND sent_at < %(until)s
+GROUP BY GROUPING SETS (
+    (user_email), (workflow_name), (date_trunc('day', sent_at, 'UTC')), ())
+ORDER BY kind, charged DESC, requests DESC, name;
+
 -- name: list_later_tokens :one
 -- Tokens of ours sent to the same endpoint later than this one: if fal's list shows one of them
 -- and not this one, this one never arrived.

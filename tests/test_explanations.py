@@ -3,7 +3,7 @@
 import pytest
 
 from i2i.errors import FalError, FalRejected
-from i2i.explanations import _TYPES, ALL, REFUSED, explain, of_code
+from i2i.explanations import _TYPES, ALL, REFUSED, explain, of_code, without_inputs
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,35 @@ def test_every_type_has_its_explanation():
 @pytest.mark.parametrize("code", [None, "", "of an older release"])
 def test_an_unknown_code_is_a_plain_refusal(code):
     assert of_code(code) is REFUSED
+
+
+SENT = {
+    "prompt": "A person wearing the autumn coat, studio white",
+    "image_urls": ["https://v3.fal.media/files/abc/0-0.jpg"],
+    "brand": "Acme",
+    "steps": 28,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("HTTP 500: the model broke", "HTTP 500: the model broke"),
+        ("not allowed: 'the AUTUMN coat, studio' in it", "not allowed: '…' in it"),
+        ("cannot load https://v3.fal.media/files/abc/0-0.jpg?x=1", "cannot load …?x=1"),
+        ("Acme is not allowed", "… is not allowed"),
+        ("autumn", "autumn"),
+        ("A person wearing the autumn coat, studio white", "…"),
+        ("steps: 28 is too many", "steps: 28 is too many"),
+        ("İ: a person wearing the coat", "…"),
+        ("İ: broke", "İ: broke"),
+        ("", ""),
+    ],
+)
+def test_the_providers_words_are_shown_without_what_was_sent(words, shown):
+    assert without_inputs(words, arguments=SENT) == shown
+
+
+@pytest.mark.parametrize("arguments", [None, {}, [], ""])
+def test_nothing_sent_hides_nothing(arguments):
+    assert without_inputs("HTTP 500: broke", arguments=arguments) == "HTTP 500: broke"

@@ -43,7 +43,6 @@ TYPES = {
 """What psycopg turns into the annotation."""
 
 UNUSED = {
-    "workers.list_all": "for the page of health",
     "jobs.find_by_fal_id": "for the provider's callbacks",
     "images.list_orphaned": "for the storage check",
 }

@@ -24,11 +24,12 @@ from i2i.cli.console import (
     settings,
 )
 from i2i.errors import Refused, plural
+from i2i.explanations import without_inputs
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
 from i2i.logs import configure_logging
 from i2i.models import Job, JobStatus, Submission
-from i2i.queries import breaker, jobs, submissions
+from i2i.queries import breaker, jobs, submissions, workers
 from i2i.queries import users as user_queries
 from i2i.services import jobs as service
 from i2i.services import users
@@ -132,7 +133,7 @@ def submission_words(row: Submission) -> Iterator[str]:
         }.get(row.outcome or "", "ended"),
     }.get(row.state, row.state)
     if row.detail:
-        yield row.detail.rstrip(".")
+        yield without_inputs(row.detail, arguments=row.arguments).rstrip(".")
     yield money_words(row)
 
 
@@ -205,13 +206,17 @@ def outcome_words(job: Job) -> str:
 @group.command()
 @as_json
 def stats(*, json_: bool) -> None:
-    """Count jobs by state, and what was sent and charged today (UTC)."""
+    """Count jobs by state, money of today (UTC), and what stands still; as the page of health."""
     with connection() as conn:
-        counted = {each.status: each.count for each in jobs.count_statuses(conn)}
+        counted = {each.status: each for each in jobs.count_statuses(conn)}
         in_flight = jobs.count_in_flight(conn).count
         today = submissions.spending_since(conn, since=midnight())
         pause = breaker.find(conn)
-    states: dict[str, int] = {status.value: counted.get(status.value, 0) for status in JobStatus}
+        attention = jobs.count_attention(conn)
+        alive = workers.list_all(conn)
+    states: dict[str, int] = {
+        status.value: counted[status].count if status in counted else 0 for status in JobStatus
+    }
     if json_:
         print_json(
             {
@@ -221,6 +226,8 @@ def stats(*, json_: bool) -> None:
                 "today": today,
                 "daily_pictures": settings().daily_pictures,
                 "breaker": pause,
+                "attention": attention,
+                "workers": alive,
             }
         )
         return
@@ -230,6 +237,15 @@ def stats(*, json_: bool) -> None:
         f"Today: {today.pictures} of {settings().daily_pictures} pictures sent, "
         f"${today.charged:.2f} charged, {today.perhaps} not known yet"
     )
+    for each in attention:
+        say(f"Needs a look: {plural(each.count, 'job')} ({each.status}): {each.reason or '-'}")
+    for row in alive:
+        trouble = f": {row.trouble}" if row.trouble else ""
+        say(
+            f"Worker on {row.host} ({row.process_id}): seen {row.silent_seconds:.0f} s ago{trouble}"
+        )
+    if not alive:
+        say("No worker is running: pictures wait")
     if pause.opened_at is not None:
         say(
             f"Sending is paused since {pause.opened_at:%Y-%m-%d %H:%M}Z "

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from i2i.errors import NotFound, StorageError
 
@@ -107,6 +107,23 @@ def incoming(data_dir: Path) -> Path:
     with _failures("The folder of DATA_DIR cannot be made."):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+class Space(NamedTuple):
+    """Bytes of a disk: what programs may still write, and all there are."""
+
+    free: int
+    total: int
+
+
+def space(folder: Path) -> Space:
+    """How much room the disk of a folder has; StorageError when it cannot be told."""
+    with _failures("The disk cannot be measured."):
+        try:
+            usage = shutil.disk_usage(folder)
+        except FileNotFoundError:
+            raise StorageError("The folder is not there.") from None
+    return Space(usage.free, usage.total)
 
 
 def sweep(folder: Path, *, older_than: float) -> int:

@@ -9,6 +9,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from i2i.models import (
+    AttentionCount,
     Count,
     ExpiredTask,
     FalTask,
@@ -23,6 +24,7 @@ from i2i.models import (
     Retried,
     SendTask,
     StatusCount,
+    TroubledJob,
     UsualSeconds,
 )
 from i2i.sql import load
@@ -112,6 +114,29 @@ def list_newest(
 
 def count_statuses(conn: Connection[Any]) -> list[StatusCount]:
     return SQL["count_statuses"].many(conn, StatusCount)
+
+
+def count_attention(conn: Connection[Any]) -> list[AttentionCount]:
+    return SQL["count_attention"].many(conn, AttentionCount)
+
+
+def page_troubled(
+    conn: Connection[Any],
+    *,
+    page_size: int,
+    failed: bool | None = None,
+    before: datetime | None = None,
+    before_id: UUID | None = None,
+) -> list[TroubledJob]:
+    """`failed`: only those (True), or only what may still go well (False)."""
+    return SQL["page_troubled"].many(
+        conn,
+        TroubledJob,
+        page_size=page_size,
+        failed=failed,
+        before=before,
+        before_id=before_id,
+    )
 
 
 def count_in_flight(conn: Connection[Any]) -> Count:

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Count, LateTask, Spending, Submission, Tokens
+from i2i.models import Count, FailedRequest, LateTask, Spending, Submission, Tokens, Usage
 from i2i.sql import load
 
 SQL = load("submissions")
@@ -49,6 +49,15 @@ def spending_since(
     conn: Connection[Any], *, since: datetime, user_id: UUID | None = None
 ) -> Spending:
     return SQL["spending_since"].one(conn, Spending, since=since, user_id=user_id)
+
+
+def list_failures(conn: Connection[Any], *, page_size: int) -> list[FailedRequest]:
+    return SQL["list_failures"].many(conn, FailedRequest, page_size=page_size)
+
+
+def sum_usage(conn: Connection[Any], *, since: datetime, until: datetime) -> list[Usage]:
+    """One row a user, a workflow and a day (UTC) with requests, and one in all."""
+    return SQL["sum_usage"].many(conn, Usage, since=since, until=until)
 
 
 def list_later_tokens(conn: Connection[Any], *, token: str) -> Tokens:

@@ -10,6 +10,9 @@ from i2i.sql import load
 
 SQL = load("workers")
 
+SILENT_SECONDS = 30.0
+"""Three beats of a worker: one that is silent for longer does not run."""
+
 
 def beat(
     conn: Connection[Any],

@@ -127,6 +127,22 @@ def test_stats_counts_states_and_todays_money(flask, db_conn, anna):
     assert "In flight: 1 of 10" in flask("jobs", "stats").stdout
 
 
+def test_stats_say_what_needs_a_look_and_who_works(flask, db_conn, anna):
+    make_job(db_conn, user=anna, status="unknown")
+    lines = flask("jobs", "stats").stdout.splitlines()
+    assert "Needs a look: 1 job (unknown): Lost." in lines
+    assert "No worker is running: pictures wait" in lines
+    db_conn.execute(
+        "INSERT INTO workers (id, host, process_id, release, trouble)"
+        " VALUES (gen_random_uuid(), 'studio', 4711, '1', 'No fal key is set')"
+    )
+    lines = flask("jobs", "stats").stdout.splitlines()
+    assert "Worker on studio (4711): seen 0 s ago: No fal key is set" in lines
+    found = json.loads(flask("jobs", "stats", "--json").stdout)
+    assert [each["host"] for each in found["workers"]] == ["studio"]
+    assert found["attention"] == [{"status": "unknown", "reason": "Lost.", "count": 1}]
+
+
 def test_stats_say_why_nothing_is_sent(flask, db_conn, anna):
     make_job(db_conn, user=anna)
     assert "paused" not in flask("jobs", "stats").stdout

@@ -59,6 +59,8 @@ GET     /admin/workflows/new                 login      login     404    200    
 GET     /admin/workflows/<workflow_id>       login      login     404    200    404
 POST    /admin/workflows/<workflow_id>       login      login     404    422    404
 POST    /admin/workflows/<workflow_id>/active  login    login     404    303    404
+GET     /admin/jobs                          login      login     404    200    404
+GET     /admin/usage                         login      login     404    200    404
 GET     /admin/users                         login      login     404    200    404
 POST    /admin/users                         login      login     404    200    404
 GET     /admin/users/<uuid:id>               login      login     404    200    404

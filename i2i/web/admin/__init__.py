@@ -23,4 +23,10 @@ def start() -> ResponseReturnValue:
     return redirect(url_for("admin.health"), code=303)
 
 
-from i2i.web.admin import health, users, workflows  # noqa: E402, F401 - their routes join the blueprint
+from i2i.web.admin import (  # noqa: E402 - their routes join the blueprint
+    health,  # noqa: F401
+    jobs,  # noqa: F401
+    usage,  # noqa: F401
+    users,  # noqa: F401
+    workflows,  # noqa: F401
+)
