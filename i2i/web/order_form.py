@@ -303,6 +303,7 @@ def page(
         "batches/new.html",
         images=[facts(photo) for photo in choice.photos],
         parent=choice.parent,
+        held=_held(choice),
         workflows=[_offer(each, choice=choice, usual=usual) for each in choice.offered],
         workflow_id=choice.workflow.id,
         switched_off=not choice.workflow.is_active,
@@ -323,6 +324,16 @@ def page(
         docket=_docket(choice, values=values, usual=usual),
         **_addresses(choice),
     )
+
+
+def _held(choice: Choice) -> int:
+    """Of how many of these photos the parent holds pictures back, which this order would cancel."""
+    if choice.parent is None:
+        return 0
+    held = service.photos_again(
+        connection(), batch_id=choice.parent.id, user_id=choice.parent.user_id, scope="held"
+    )
+    return len({photo.id for photo in held} & {photo.id for photo in choice.photos})
 
 
 def _summary(

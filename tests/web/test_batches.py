@@ -124,12 +124,18 @@ def test_the_question_comes_when_the_pilot_is_done(as_owner, conn, owner, pilot)
         "Make the other 4",
         "Cancel the other 4",
     ]
+    assert as_owner.json(pilot["url"]).json["status"] == "waiting"
     look, change = section.all("a")
     assert look["href"] == f"{pilot['jobs'][0]['url']}?review=1"
     assert change.text == "Change settings"
-    form = pages.check(as_owner.get(change["href"])).form("/batches")
-    assert len([name for name, _ in form if name == "image"]) == 2
-    assert as_owner.json(pilot["url"]).json["status"] == "waiting"
+    new = pages.check(as_owner.get(change["href"]))
+    assert "What waits there of 2 photos is cancelled" in new.text
+    sent = new.form("/batches")
+    assert len([name for name, _ in sent if name == "image"]) == 2
+    fields = {name: [value for n, value in sent if n == name] for name, _ in sent}
+    child = as_owner.json("/batches", method="POST", data=fields)
+    assert child.json["counts"] == {"pending": 4}
+    assert as_owner.json(pilot["url"]).json["counts"] == {"completed": 2, "cancelled": 4}
 
 
 def test_releasing_the_rest(as_owner, conn, pilot):
