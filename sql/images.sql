@@ -108,7 +108,8 @@ ORDER BY output.arrived_at, image.id;
 -- The files that jobs have made, what came late beside them.
 SELECT job.id AS job_id, version.version AS workflow_version, image.original_filename, image.blob_url,
        image.sha256, image.file_size, image.created_at
-FROM processing_jobs AS job
+FROM unnest(%(job_ids)s::uuid[]) AS chosen (id)
+JOIN processing_jobs AS job ON job.id = chosen.id
 JOIN workflow_versions AS version ON version.id = job.workflow_version_id
 CROSS JOIN LATERAL (
     SELECT job.result_image_id AS image_id
@@ -116,7 +117,7 @@ CROSS JOIN LATERAL (
     SELECT output.image_id FROM further_outputs AS output WHERE output.job_id = job.id
 ) AS made
 JOIN images AS image ON image.id = made.image_id
-WHERE job.id = ANY(%(job_ids)s::uuid[]) AND job.user_id = %(user_id)s AND job.deleted_at IS NULL
+WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
 ORDER BY image.created_at, image.id;
 
 -- name: page_uploads :many

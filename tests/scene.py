@@ -13,7 +13,7 @@ from PIL import ImageEnhance
 
 from i2i import __version__
 from i2i.gateways.storage import image_key
-from i2i.queries import images, jobs, presets, users, workflows
+from i2i.queries import images, jobs, presets, trash, users, workflows
 
 ADMIN, EMPTY = "admin@example.com", "empty@example.com"
 """Beside the one who has everything: an operator, and somebody who has nothing yet."""
@@ -198,11 +198,12 @@ PAGES = [
     *("batch-child", "new-batch-again", "presets"),
     *("job-done", "job-pending", "job-running", "job-unknown", "job-failed", "job-no-preview"),
     *("job-approved", "job-rejected", "job-cancelled", "job-child", "review", "review-sum"),
-    *("history", "history-failed", "history-nothing-found", "account", "nothing-here"),
+    *("history", "history-batches", "history-failed", "history-nothing-found", "trash"),
+    *("account", "nothing-here"),
 ]
 """What is looked at by default; `set_scene` knows the path of each."""
 
-EMPTY_PAGES = ["/upload", "/jobs", "/presets"]
+EMPTY_PAGES = ["/upload", "/jobs", "/trash", "/presets"]
 """Lists that have a next step where nothing is yet."""
 
 ADMIN_PAGES = [
@@ -226,6 +227,9 @@ def set_scene(conn, storage, *, email):
     child = studio.again(done, pictures_done)
     pilot, _ = studio.batch(["completed", "completed", *["held"] * 6])
     working, _ = studio.batch(["completed", "completed", "running", "processing", *["pending"] * 8])
+    _, thrown = studio.batch(["completed", "completed", "failed"])
+    trash.throw_away(conn, job_ids=[each.id for each in thrown], user_id=user.id)
+    images.set_deleted(conn, image_id=studio.photo().id, user_id=user.id, deleted=True)
     job = dict(zip(ALL_STATES, made, strict=True))
     query = "&".join(f"image={each.id}" for each in chosen)
     for host, seen in (("studio-1", "now() + interval '1 hour'"), ("studio-2", "now()")):
@@ -266,7 +270,9 @@ def set_scene(conn, storage, *, email):
         "job-done": f"/jobs/{pictures_done[1].id}",
         **{f"job-{state.replace(' ', '-')}": f"/jobs/{each.id}" for state, each in job.items()},
         "history": "/jobs",
+        "history-batches": "/jobs?view=batches",
         "history-failed": "/jobs?status=failed",
+        "trash": "/trash",
         "history-nothing-found": "/jobs?q=trench",
         "account": "/account",
         "nothing-here": "/nowhere",

@@ -71,7 +71,7 @@ def list_cards(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[
 def list_chosen_cards(
     conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID
 ) -> list[JobCard]:
-    """Newest first, whatever the order of the ids; what is not the user's is left out."""
+    """In the order of the ids; what is not the user's, or in the trash, is left out."""
     return SQL["list_chosen_cards"].many(conn, JobCard, job_ids=list(job_ids), user_id=user_id)
 
 

@@ -9,7 +9,10 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import callbacks
 import factories
@@ -21,9 +24,10 @@ from i2i import embedded, forms, imaging, passwords
 from i2i.app import create_app
 from i2i.config import Settings
 from i2i.practice import PracticeServer
+from i2i.queries import history as history_queries
 from i2i.queries import jobs
+from i2i.services import history, workflows
 from i2i.services import jobs as job_service
-from i2i.services import workflows
 
 BACKLOG = 10_000
 MANY = 100
@@ -56,6 +60,7 @@ def main():
                 }
             )
             run(replace(settings, bcrypt_rounds=4), server.url)
+            measure_history(server.url)
             measure_callbacks(server.url, folder=Path(folder) / "callbacks")
         finally:
             server.remove()
@@ -78,7 +83,6 @@ def run(settings, url):
                 assert job_service.claim_send(conn, settings)
 
         measure("claim one picture for sending", "< 10 ms wanted", claim)
-        measure("one history page from the middle", "", lambda: page(conn, user))
         for path in (f"/batches/{batches[0]}", f"/batches/{batches[0]}/live", "/jobs", "/upload"):
             name = path.replace(str(batches[0]), "<50 pictures>")
             measure(f"GET {name}", "", lambda path=path: expect_page(client, path))
@@ -122,11 +126,89 @@ def make_batch(conn, user, image, workflow):
     return batch_id
 
 
-def page(conn, user):
-    middle = jobs.page_history(conn, user_id=user.id, page_size=24)[-1]
-    jobs.page_history(
-        conn, user_id=user.id, page_size=24, before=middle.created_at, before_id=middle.id
-    )
+LONG_HISTORY = """
+ALTER TABLE processing_jobs DISABLE TRIGGER USER;
+INSERT INTO images (user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
+                    height, status, created_at)
+SELECT %(user)s, 'original.jpg', 'NF26-' || n || CASE n %% 5000 WHEN 0 THEN '_trench' ELSE '_tee' END || '.jpg',
+       'long/' || n, lpad(to_hex(n), 64, '0'), 8000000, 'image/jpeg', 3000, 4000, 'ready',
+       now() - n * interval '1 minute'
+FROM generate_series(1, 50000) AS n;
+INSERT INTO batches (user_id, workflow_version_id, parameters, variations, pilot, client_key, content_digest,
+                     created_at)
+SELECT %(user)s, %(version)s, '{}', 1, 0, 'long history ' || n, '', now() - n * interval '50 minutes'
+FROM generate_series(1, 1000) AS n;
+INSERT INTO processing_jobs (user_id, batch_id, position, variation, original_image_id, workflow_name,
+    workflow_version_id, parameters, status, error_message, completed_at, verdict, verdict_at, created_at)
+SELECT %(user)s, batch.id, number, 0, image.id, 'mannequin-to-human-v1', %(version)s, '{"seed": 7}',
+       CASE WHEN number = 7 THEN 'failed' ELSE 'completed' END,
+       CASE WHEN number = 7 THEN 'No.' END, now(),
+       CASE WHEN number < 5 THEN 'approved' END, CASE WHEN number < 5 THEN now() END, batch.created_at
+FROM (SELECT id, created_at, row_number() OVER (ORDER BY created_at) AS place FROM batches
+      WHERE client_key LIKE 'long history %%') AS batch
+CROSS JOIN generate_series(1, 50) AS number
+JOIN (SELECT id, row_number() OVER (ORDER BY created_at) AS place FROM images
+      WHERE blob_url LIKE 'long/%%') AS image ON image.place = (batch.place - 1) * 50 + number;
+INSERT INTO submissions (job_id, user_id, user_email, workflow_name, workflow_version, endpoint, token,
+    state, arguments, sent_at, outcome, charged, cost, ended_at)
+SELECT id, user_id, 'x@example.com', workflow_name, 1, 'fal-ai/x', replace(id::text, '-', ''), 'settled',
+       '{}', created_at, 'picture', 'yes', 0.04, now()
+FROM processing_jobs WHERE user_id = %(user)s;
+"""
+"""Fifty thousand pictures of one user, each of its own photo; one in 5,000 is of a trench."""
+
+
+def measure_history(url):
+    """The history of a busy studio: what each filter takes in SQL, with plans that know no values."""
+    with psycopg.connect(url, autocommit=True) as conn, psycopg.ClientCursor(conn) as cursor:
+        user = factories.make_user(conn)
+        version = workflows.get(conn, workflow_id="mannequin-to-human-v1").version_id
+        with conn.transaction():
+            cursor.execute(LONG_HISTORY, {"user": user.id, "version": version})
+            cursor.execute("ALTER TABLE processing_jobs ENABLE TRIGGER USER")
+        conn.execute("VACUUM ANALYZE")
+        print("50,000 pictures of one user")
+        conn.prepare_threshold = 0
+        conn.execute("SET plan_cache_mode = force_generic_plan")
+        workflow = "mannequin-to-human-v1"
+        filters = [
+            ("everything", {}, "<= 5 ms wanted"),
+            ("failed", {"statuses": ["failed", "cancelled"]}, "<= 5 ms wanted"),
+            ("needs you (none)", {"statuses": ["unknown"]}, "<= 5 ms wanted"),
+            ("workflow", {"workflow": workflow}, "<= 5 ms wanted"),
+            ("to review", {"verdict": "none"}, "<= 5 ms wanted"),
+            ("approved", {"verdict": "approved"}, "<= 5 ms wanted"),
+            ("rejected (none)", {"verdict": "rejected"}, "<= 5 ms wanted"),
+            ("file name (10 match)", {"q": "trench"}, "<= 100 ms wanted"),
+            ("file name (all match)", {"q": "NF26"}, "<= 100 ms wanted"),
+            (
+                "workflow, failed",
+                {"workflow": workflow, "statuses": ["failed"]},
+                "<= 100 ms wanted",
+            ),
+            (
+                "file name, workflow, approved",
+                {"q": "trench", "workflow": workflow, "verdict": "approved"},
+                "<= 100 ms wanted",
+            ),
+        ]
+        middle = datetime.now(UTC) - timedelta(minutes=25_000), uuid4()
+        for name, fields, bound in filters:
+            chosen = history.Filter(user_id=user.id, **fields)
+            pick = partial(history.pick, conn, chosen, page_size=25)
+            measure(f"history, {name}: newest", bound, pick)
+            measure(f"history, {name}: from the middle", bound, partial(pick, after=middle))
+            if not fields or name == "failed":
+                measure(f"history, {name}: count", "", partial(history.count, conn, chosen))
+        newest = history.pick(conn, history.Filter(user_id=user.id), page_size=25)
+        cards = partial(jobs.list_chosen_cards, conn, job_ids=newest, user_id=user.id)
+        measure("history, the 25 cards of a page", "<= 5 ms wanted", cards)
+        batches = partial(history.page_batches, conn, history.Filter(user_id=user.id), page_size=25)
+        measure("history, by batch: newest", "<= 100 ms wanted", batches)
+        trench = history.Filter(user_id=user.id, q="trench")
+        named = partial(history.page_batches, conn, trench, page_size=25)
+        measure("history, by batch, file name", "<= 100 ms wanted", named)
+        measure("history, storage used", "", partial(history_queries.totals, conn, user_id=user.id))
 
 
 def expect_page(client, path):
