@@ -496,7 +496,7 @@ def test_the_size_of_the_frames_is_kept(as_owner, pilot, size):
 def test_a_batch_of_which_nothing_is_left(as_owner, conn, pilot):
     conn.execute("UPDATE processing_jobs SET deleted_at = now()")
     page = pages.check(as_owner.get(pilot["url"]))
-    assert page.one("section", class_="empty").one("a")["href"] == "/jobs"
+    assert page.one("section", class_="empty").one("a")["href"] == "/trash"
     assert page.one(id="status").text == ""
     assert pages.check(as_owner.get(f"{pilot['url']}/live"), whole=False)
     assert as_owner.json(pilot["url"]).json["jobs"] == []
