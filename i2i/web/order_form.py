@@ -290,10 +290,7 @@ def page(
     values = _values(choice, starts)
     applied = _applied(choice, starts, values)
     usual = cards.usual_seconds(connection())
-    fields = [
-        _field(each, value=values[each.name], error=errors.get(each.name))
-        for each in forms.fields(*_frame(choice.definition))
-    ]
+    fields = _fields(choice.definition, values, errors=errors)
     references = _references(choice)
     pilot_offered = len(choice.photos) > PILOT_PHOTOS
     shown = {field["name"] for field in fields} | {"image", "workflow", "variations", "preset_name"}
@@ -410,7 +407,25 @@ def _offer(workflow: Workflow, *, choice: Choice, usual: Mapping[str, float]) ->
     }
 
 
-def _field(field: forms.Field, *, value: str, error: str | None) -> dict[str, Any]:
+def preview(definition: Definition) -> list[dict[str, Any]]:
+    """The settings of a workflow as its users will see them, advanced ones last."""
+    shown = _fields(definition, _texts(definition, definition.default_parameters), errors={})
+    return sorted(shown, key=lambda field: bool(field["advanced"]))
+
+
+def _fields(
+    definition: Definition, values: Mapping[str, str], *, errors: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    asked = {each.name: each for each in forms.fields(*_frame(definition))}
+    return [
+        _field(each, asked=asked, value=values[name], error=errors.get(name))
+        for name, each in asked.items()
+    ]
+
+
+def _field(
+    field: forms.Field, *, asked: Mapping[str, forms.Field], value: str, error: str | None
+) -> dict[str, Any]:
     kind = "slider" if field.widget == "slider" else KINDS.get(field.kind, field.kind)
     return {
         "name": field.name,
@@ -426,16 +441,14 @@ def _field(field: forms.Field, *, value: str, error: str | None) -> dict[str, An
         "required": field.required,
         "advanced": field.advanced,
         "group": field.group,
-        "when": next(iter(field.when.items()), None),
+        "when": next((_when(asked[name], wanted) for name, wanted in field.when.items()), None),
     }
 
 
-def preview(definition: Definition) -> list[dict[str, Any]]:
-    """The settings of a workflow as its users will see them, advanced ones last."""
-    found = forms.fields(*_frame(definition))
-    texts = _texts(definition, definition.default_parameters)
-    shown = [_field(each, value=texts.get(each.name, ""), error=None) for each in found]
-    return sorted(shown, key=lambda field: bool(field["advanced"]))
+def _when(other: forms.Field, wanted: str) -> dict[str, str]:
+    """The choice that a field depends on, with a sentence for who has no script to hide it."""
+    words = f"Counts only while {other.label} is “{dict(other.choices)[wanted]}”."
+    return {"name": other.name, "value": wanted, "words": words}
 
 
 def _groups(fields: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:

@@ -494,6 +494,13 @@ def test_each_kind_of_field_keeps_what_was_typed(as_owner, every_kind, wrong):
     assert {value for name, value in kept if name == "image"} == set(sent["image"])
 
 
+def test_what_counts_only_sometimes_says_when(as_owner, every_kind):
+    page = pages.check(as_owner.get(**new_url(every_kind)))
+    field = page.one("div", data_when="shape")
+    assert field["data-when-value"] == "custom"
+    assert "Counts only while Shape is “Custom”." in field.text
+
+
 def test_everything_that_is_wrong_is_named_at_once(as_owner, photos):
     answer = make(as_owner, photos, seed="x", variations="9", pilot="x", reference=[KEY * 2])
     assert answer.json["fields"].keys() == {"seed", "variations", "pilot", "reference"}

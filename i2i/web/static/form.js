@@ -56,6 +56,7 @@ function followCondition(form, field) {
     field.hidden = !shown;
     for (const input of field.querySelectorAll("input, select")) input.disabled = !shown;
   };
+  field.querySelector("[data-when-words]").remove();
   form.addEventListener("change", apply);
   apply();
 }
