@@ -79,6 +79,7 @@ def render(row: JobCard, *, errors: Mapping[str, str] | None = None) -> str:
         costs=_costs(ledger),
         request=_request(ledger),
         actions_more=_more(row),
+        delete=_delete(row),
         review_keys=user.review_keys,
     )
 
@@ -411,6 +412,13 @@ def _more(row: JobCard) -> list[tuple[str, cards.Action]]:
         return []
     label = "Stop (may still finish and be charged)"
     return [("text", (label, "post", url_for("jobs.cancel", id=row.id), {}))]
+
+
+def _delete(row: JobCard) -> cards.Action | None:
+    """To the trash; not what is just being made or looked for. A page asks first."""
+    if row.status in cards.BUSY - {JobStatus.PENDING}:
+        return None
+    return ("Delete…", "post", url_for("jobs.delete", id=row.id), {})
 
 
 # --- the sum of a review
