@@ -87,6 +87,9 @@ def enter(open_page, visitor):
 
 
 def faults(house, mode, count):
+    """The next requests fare like this; what other tests have asked for has left by then."""
+    waiting = "SELECT count(*) FROM processing_jobs WHERE status IN ('pending', 'submitting')"
+    wait_until(lambda: house.query(waiting) == [(0,)], what="an empty line")
     answer = house.http.request(
         "POST", f"{house.practice_url}/faults", json={"mode": mode, "count": count}
     )
