@@ -110,20 +110,21 @@ def incoming(data_dir: Path) -> Path:
 
 
 class Space(NamedTuple):
-    """Bytes of a disk: what programs may still write, and all there are."""
+    """Bytes of a disk: what programs may still write, and all there are; which disk it is."""
 
     free: int
     total: int
+    device: int
 
 
 def space(folder: Path) -> Space:
     """How much room the disk of a folder has; StorageError when it cannot be told."""
     with _failures("The disk cannot be measured."):
         try:
-            usage = shutil.disk_usage(folder)
+            usage, device = shutil.disk_usage(folder), folder.stat().st_dev
         except FileNotFoundError:
             raise StorageError("The folder is not there.") from None
-    return Space(usage.free, usage.total)
+    return Space(usage.free, usage.total, device)
 
 
 def sweep(folder: Path, *, older_than: float) -> int:

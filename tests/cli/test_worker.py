@@ -17,6 +17,7 @@ from i2i.db import MIGRATIONS_DIR
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
 from i2i.logs import JsonFormatter, TextFormatter
+from i2i.queries import workers
 
 
 @pytest.fixture
@@ -86,9 +87,11 @@ def test_it_hears_of_work_reconnects_and_stops_at_sigterm(
     image_id = upload()
     wait_until(lambda: is_ready(image_id), what="the second photo")
 
+    assert [row.process_id for row in workers.list_all(db_conn)] == [process.pid]
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    assert workers.list_all(db_conn) == []
     lines = [json.loads(line) for line in err.splitlines()]
     assert lines[-1]["message"] == "the worker has stopped"
     assert any(line["message"].startswith("not listening") for line in lines)

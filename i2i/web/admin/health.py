@@ -216,8 +216,8 @@ def _of_attention(conn: Connection[Any]) -> Iterator[Fact]:
     for row in jobs.count_attention(conn):
         yield Fact(
             tone="warning",
-            word=plural(row.count, "job"),
-            fact=row.reason or UNFINISHED[JobStatus(row.status)],
+            word="Needs a look",
+            fact=f"{plural(row.count, 'job')} · {row.reason or UNFINISHED[JobStatus(row.status)]}",
             link=("Look", url_for("admin.jobs", show="open")),
         )
 
@@ -227,14 +227,17 @@ def _of_disks() -> Iterator[Fact]:
     places = {"Disk of DATA_DIR": settings().data_dir}
     if settings().blob_url.startswith("file://"):
         places["Disk of the pictures"] = Path(settings().blob_url.removeprefix("file://"))
+    seen = set()
     for word, folder in places.items():
         try:
-            free, total = space(folder)
+            disk = space(folder)
         except StorageError as error:
             yield Fact(tone="trouble", word=word, fact=str(error))
             continue
-        room = f"{gigabytes(free)} free of {gigabytes(total)}"
-        yield Fact(tone=tone_of_disk(free, total), word=word, fact=room)
+        if disk.device not in seen:
+            seen.add(disk.device)
+            room = f"{gigabytes(disk.free)} free of {gigabytes(disk.total)}"
+            yield Fact(tone=tone_of_disk(disk.free, disk.total), word=word, fact=room)
 
 
 def tone_of_disk(free: int, total: int) -> str:

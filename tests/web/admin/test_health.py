@@ -122,9 +122,9 @@ def test_what_needs_a_person_is_counted_by_its_reason(as_admin, conn, owner):
     conn.execute(
         "UPDATE processing_jobs SET attention = 'The disk is full.' WHERE status = 'storing'"
     )
-    facts = facts_of(as_admin)
-    assert facts["2 jobs"] == ("warning", "Lost.")
-    assert facts["1 job"] == ("warning", "The disk is full.")
+    facts = as_admin.json("/admin/health").json["facts"]
+    found = [(each["tone"], each["fact"]) for each in facts if each["word"] == "Needs a look"]
+    assert found == [("warning", "2 jobs · Lost."), ("warning", "1 job · The disk is full.")]
     page = pages.check(as_admin.get("/admin/health"))
     assert len(page.all("a", href="/admin/jobs?show=open")) == 2
 
@@ -172,6 +172,11 @@ def test_a_proxy_that_is_not_believed_is_named(as_admin):
 def test_a_store_that_is_gone_is_trouble(as_admin, settings):
     (settings.data_dir / "blobs").rmdir()
     assert facts_of(as_admin)["Disk of the pictures"] == ("trouble", "The folder is not there.")
+
+
+def test_folders_on_one_disk_are_one_line(as_admin):
+    disks = [word for word in facts_of(as_admin) if word.startswith("Disk")]
+    assert disks == ["Disk of DATA_DIR"]
 
 
 @pytest.mark.parametrize(

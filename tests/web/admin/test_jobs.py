@@ -53,7 +53,7 @@ def test_a_line_says_whose_what_why_and_what_it_cost(as_admin, conn, troubled, o
     )
     assert (found["charged"], found["cost"]) == ("yes", "0.0400")
     text = pages.check(as_admin.get(f"{PATH}?show=failed")).text
-    assert "Refused. value_error · HTTP 500: the model broke" in text
+    assert "Not made · Refused. value_error · HTTP 500: the model broke" in text
     assert "$0.04 charged" in text
 
 
