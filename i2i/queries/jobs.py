@@ -21,9 +21,9 @@ from i2i.models import (
     NextDue,
     ParentResult,
     Place,
+    QueueCount,
     Retried,
     SendTask,
-    StatusCount,
     TroubledJob,
     UsualSeconds,
 )
@@ -112,8 +112,8 @@ def list_newest(
     return SQL["list_newest"].many(conn, Job, page_size=page_size, status=status, user_id=user_id)
 
 
-def count_statuses(conn: Connection[Any]) -> list[StatusCount]:
-    return SQL["count_statuses"].many(conn, StatusCount)
+def count_statuses(conn: Connection[Any]) -> list[QueueCount]:
+    return SQL["count_statuses"].many(conn, QueueCount)
 
 
 def count_attention(conn: Connection[Any]) -> list[AttentionCount]:

@@ -14,7 +14,7 @@ from i2i import __version__, db
 from i2i.errors import StorageError, plural
 from i2i.explanations import without_inputs
 from i2i.gateways.storage import space
-from i2i.models import FailedRequest, JobStatus, StatusCount, WorkerRow
+from i2i.models import FailedRequest, JobStatus, QueueCount, WorkerRow
 from i2i.queries import breaker, jobs, submissions, workers
 from i2i.queries import health as queries
 from i2i.web.admin import bp
@@ -78,7 +78,7 @@ def health() -> ResponseReturnValue:
     )
 
 
-def _oldest(each: StatusCount) -> dict[str, float]:
+def _oldest(each: QueueCount) -> dict[str, float]:
     """For what has ended, the age of the oldest says nothing."""
     unfinished = each.status in set(UNFINISHED)
     return {"oldest_seconds": round(each.oldest_seconds, 1)} if unfinished else {}
@@ -109,7 +109,7 @@ def describe_failure(row: FailedRequest) -> dict[str, Any]:
 
 
 def gather(
-    conn: Connection[Any], *, queue: list[StatusCount], rows: list[WorkerRow]
+    conn: Connection[Any], *, queue: list[QueueCount], rows: list[WorkerRow]
 ) -> Iterator[Fact]:
     """All facts, in the order in which things depend on each other; `rows` are the workers."""
     yield from _of_database(conn)
@@ -188,7 +188,7 @@ def _of_breaker(conn: Connection[Any]) -> Fact:
     )
 
 
-def _of_queue(conn: Connection[Any], queue: list[StatusCount]) -> Fact:
+def _of_queue(conn: Connection[Any], queue: list[QueueCount]) -> Fact:
     flying = f"{jobs.count_in_flight(conn).count} of {settings().max_in_flight} in flight"
     for each in queue:
         if each.status == JobStatus.PENDING:
