@@ -110,14 +110,18 @@ def _check(settings: Settings, upload: Upload) -> Header:
     if upload.failure is not None:
         raise upload.failure
     if upload.too_large:
-        most = settings.max_upload_bytes / 1_000_000
-        raise InvalidImage(
-            "too_large",
-            f"Too large. It is more than the {most:g} MB that one photo may have. "
-            "Export it smaller and add it again.",
-        )
+        raise InvalidImage("too_large", too_large(settings))
     return imaging.read_header(
         upload.path, max_pixels=settings.max_image_pixels, filename=upload.filename
+    )
+
+
+def too_large(settings: Settings) -> str:
+    """The sentence about a file of too many bytes, which a page can say before it sends them."""
+    most = settings.max_upload_bytes / 1_000_000
+    return (
+        f"Too large. It is more than the {most:g} MB that one photo may have. "
+        "Export it smaller and add it again."
     )
 
 

@@ -22,7 +22,7 @@ from werkzeug.wsgi import wrap_file
 
 from i2i.errors import NotFound
 from i2i.gateways.storage import image_key, incoming
-from i2i.models import Image
+from i2i.models import Image, ImageStatus
 from i2i.queries import images as queries
 from i2i.services import images as service
 from i2i.services.images import Received, Refusal
@@ -32,6 +32,7 @@ from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import state
 from i2i.web.uploads import incoming_files
+from i2i.web.words import day
 
 bp = Blueprint("images", __name__)
 
@@ -54,7 +55,9 @@ def upload() -> ResponseReturnValue:
 
 
 def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | None = None) -> str:
-    after = read_cursor(request.args.get("after"))
+    here = request.args.get("after")
+    after = read_cursor(here)
+    shared = state()
     found = queries.page_uploads(
         connection(),
         user_id=current_user().id,
@@ -67,13 +70,35 @@ def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | Non
     return render_template(
         "images/upload.html",
         images=[facts(image) for image in shown],
-        chosen=chosen_ids("image")[0],
+        chosen=_chosen(shown),
+        all_url=url_for("images.upload", after=here, select="all"),
+        none_url=url_for("images.upload", after=here),
+        too_large=service.too_large(shared.settings),
+        max_bytes=shared.settings.max_upload_bytes,
         accepted=accepted,
         refused=refused or [],
         older_url=older and url_for("images.upload", after=older),
         newer_url=url_for("images.upload") if after else None,
         page_words="Newest first",
     )
+
+
+def _chosen(shown: list[Image]) -> set[UUID]:
+    """What is ticked at first: all that is ready, by its link, else the ids of the address."""
+    if request.args.get("select") == "all":
+        return {image.id for image in shown if image.status == ImageStatus.READY}
+    return set(chosen_ids("image")[0])
+
+
+@bp.get("/images")
+def index() -> ResponseReturnValue:
+    """The facts of the own uploads named by `image`: one question for all that are prepared."""
+    if not wants_json():
+        return redirect(url_for("images.upload"), code=303)
+    found = queries.find_uploads(
+        connection(), image_ids=chosen_ids("image")[0], user_id=current_user().id
+    )
+    return jsonify(images=[as_json(image) for image in found])
 
 
 @bp.post("/images")
@@ -95,7 +120,7 @@ def create() -> ResponseReturnValue:
     taken = [each for each in outcomes if isinstance(each, Received)]
     refused = [each for each in outcomes if isinstance(each, Refusal)]
     if wants_json():
-        images = [as_json(each.image) | {"duplicate": each.duplicate} for each in taken]
+        images = [_receipt(each) for each in taken]
         errors = [
             {"filename": each.filename, "code": each.code, "message": each.message}
             for each in refused
@@ -105,6 +130,13 @@ def create() -> ResponseReturnValue:
         names = [each.image.original_filename for each in taken]
         return _upload_page(accepted=names, refused=refused), 422
     return redirect(url_for("images.upload"), code=303)
+
+
+def _receipt(received: Received) -> dict[str, Any]:
+    """What the page says of a photo that went in; `since` when it lay there already."""
+    image = received.image
+    since = day(image.created_at) if received.duplicate else None
+    return as_json(image) | {"duplicate": received.duplicate, "since": since}
 
 
 def facts(image: Image) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_the_job_with_javascript(house, open_page, photos):
     page.goto("/")
     page.locator("input[type=file]").set_input_files(photos)
     expect(page.locator(".frame:visible")).to_have_count(3)
-    expect(page.locator(".frame:visible .word", has_text="Ready")).to_have_count(3)
+    expect(page.locator(".frame:visible[data-ready]")).to_have_count(3)
     page.get_by_role("button", name="New batch with 3 photos").click()
 
     expect(page.get_by_role("heading", name="New batch")).to_be_visible()

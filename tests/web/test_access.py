@@ -12,6 +12,7 @@ TABLE = """
 method  route                                anonymous  stranger  other  admin  owner
 GET     /                                    login      login     200    200    200
 GET     /upload                              login      login     200    200    200
+GET     /images                              login      login     303    303    303
 POST    /images                              login      login     400    400    400
 GET     /images/<uuid:id>                    login      login     404    404    200
 POST    /images/<uuid:id>/delete             login      login     404    404    303

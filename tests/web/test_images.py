@@ -54,7 +54,7 @@ def test_what_a_script_gets_to_know(app, as_owner, owner):
         ],
         strict=True,
     ):
-        assert image.keys() == KEYS | {"duplicate"}
+        assert image.keys() == KEYS | {"duplicate", "since"}
         assert image["original_filename"] == name
         assert image["sha256"] == hashlib.sha256(data).hexdigest()
         assert (image["file_size"], image["mime_type"]) == (len(data), kind)
@@ -90,11 +90,43 @@ def test_the_same_bytes_again_are_the_same_photo(app, as_owner, as_other, conn):
     (again,) = answer.json["images"]
     assert (answer.status_code, again["id"], again["duplicate"]) == (201, first["id"], True)
     assert again["original_filename"] == "front.jpg"
+    assert (first["since"], again["since"][:6]) == (None, "today ")
     assert stored(app) == before
     assert conn.execute("SELECT count(*) FROM images").fetchone() == (1,)
     (foreign,) = upload(as_other, ("front.jpg", JPEG)).json["images"]
     assert foreign["id"] != first["id"]
     assert foreign["duplicate"] is False
+
+
+def test_many_photos_are_asked_after_at_once(as_owner, as_other, prepare):
+    (ready,) = upload(as_owner, ("front.jpg", JPEG)).json["images"]
+    prepare()
+    (preparing,) = upload(as_owner, ("back.png", PNG)).json["images"]
+    (trashed,) = upload(as_owner, ("c.jpg", pictures.red_corner(orientation=1))).json["images"]
+    as_owner.post(f"{trashed['url']}/delete")
+    query = "&".join(f"image={each['id']}" for each in (ready, preparing, trashed))
+    answer = as_owner.json(f"/images?{query}")
+    assert all(each.keys() == KEYS for each in answer.json["images"])
+    found = {each["id"]: each["status"] for each in answer.json["images"]}
+    assert found == {ready["id"]: "ready", preparing["id"]: "preparing"}
+    assert as_other.json(f"/images?{query}").json == {"images": []}
+    assert as_owner.json("/images").json == {"images": []}
+    assert as_owner.json("/images?image=x").status_code == 404
+
+
+def ticked(page):
+    return [box["value"] for box in page.all("input", class_="pick") if "checked" in box.attributes]
+
+
+def test_all_that_is_ready_is_ticked_by_a_link(as_owner, prepare):
+    (ready,) = upload(as_owner, ("front.jpg", JPEG)).json["images"]
+    prepare()
+    (preparing,) = upload(as_owner, ("back.png", PNG)).json["images"]
+    assert ticked(pages.check(as_owner.get("/upload"))) == []
+    assert ticked(pages.check(as_owner.get("/upload?select=all"))) == [ready["id"]]
+    page = pages.check(as_owner.get(f"/upload?image={preparing['id']}"))
+    assert ticked(page) == [preparing["id"]]
+    assert "/upload?select=all" in [link["href"] for link in page.all("a", class_="text")]
 
 
 def test_twice_in_one_body(as_owner):
