@@ -46,6 +46,7 @@ DROP INDEX workflow_configs_sample_index;
 ALTER TABLE workflow_configs DROP COLUMN sample_job_id;
 ALTER TABLE users DROP COLUMN review_keys, DROP COLUMN time_zone;
 DROP TABLE presets;
+DROP INDEX submissions_failed_index;
 DROP INDEX processing_jobs_trouble_index;
 DROP INDEX images_trash_index;
 DROP INDEX processing_jobs_trash_index;

@@ -63,6 +63,8 @@ CREATE INDEX images_trash_index ON images (user_id, deleted_at DESC, id DESC)
 -- What failed or needs a person, of all users, for operators.
 CREATE INDEX processing_jobs_trouble_index ON processing_jobs (created_at DESC, id DESC)
     WHERE status IN ('failed', 'unknown') OR attention IS NOT NULL;
+CREATE INDEX submissions_failed_index ON submissions (sent_at DESC)
+    WHERE state IN ('rejected', 'unknown') OR outcome IN ('error', 'expired');
 
 -- Settings under a name of the user's own.
 CREATE TABLE presets (

@@ -242,9 +242,10 @@ def set_scene(conn, storage, *, email):
         " error_type = 'content_policy_violation', estimate = 0.04 WHERE state = 'rejected'"
     )
     conn.execute(
-        "UPDATE submissions SET estimate = 0.04, sent_at = sent_at"
-        " - (('x' || left(token, 4))::bit(16)::integer % 20) * interval '1 day'"
-        " WHERE sent_at IS NOT NULL AND state <> 'sent'"
+        "UPDATE submissions SET estimate = 0.04, sent_at = sent_at - age, ended_at = ended_at - age"
+        " FROM (SELECT id AS old, row_number() OVER (ORDER BY token) % 20 * interval '1 day' AS age"
+        " FROM submissions) AS aged"
+        " WHERE old = id AND state IN ('settled', 'rejected')"
     )
     preset = presets.create(
         conn,
