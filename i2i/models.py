@@ -618,6 +618,14 @@ class HistoryBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How many of some pictures are in a state."""
+
+    status: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """What a user has: pictures outside the trash, bytes with it."""
 

@@ -1,6 +1,7 @@
 -- History: which of a user's pictures, or batches, a filter finds; newest first, in pages by keyset.
--- Each filter that has an index has a query of its own, so that a prepared plan uses it. Without a
--- page_size all are found.
+-- Each filter that has an index has a query of its own, so that a prepared plan uses it. There is one
+-- upper bound, the cursor: with a second one PostgreSQL would begin to read at the wrong one. Without
+-- a page_size all are found.
 
 -- name: pick_by_status :many
 -- Of these states, or of all nine: the newest of each, merged.
@@ -11,7 +12,6 @@ CROSS JOIN LATERAL (
     FROM processing_jobs
     WHERE user_id = %(user_id)s AND status = wanted.status AND deleted_at IS NULL
       AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-      AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
       AND (created_at, id) < (
           coalesce(%(before)s::timestamptz, 'infinity'),
           coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -26,7 +26,6 @@ SELECT id
 FROM processing_jobs
 WHERE user_id = %(user_id)s AND workflow_name = %(workflow)s AND deleted_at IS NULL
   AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
   AND (created_at, id) < (
       coalesce(%(before)s::timestamptz, 'infinity'),
       coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -40,7 +39,6 @@ FROM processing_jobs
 WHERE user_id = %(user_id)s AND coalesce(verdict, 'none') = %(verdict)s
   AND status = 'completed' AND deleted_at IS NULL
   AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
   AND (created_at, id) < (
       coalesce(%(before)s::timestamptz, 'infinity'),
       coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -57,7 +55,6 @@ WHERE user_id = %(user_id)s AND deleted_at IS NULL
   AND (%(verdict)s::text IS NULL
        OR status = 'completed' AND coalesce(verdict, 'none') = %(verdict)s)
   AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
   AND (created_at, id) < (
       coalesce(%(before)s::timestamptz, 'infinity'),
       coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -81,7 +78,6 @@ WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
   AND (%(verdict)s::text IS NULL
        OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
   AND job.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND job.created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
   AND (job.created_at, job.id) < (
       coalesce(%(before)s::timestamptz, 'infinity'),
       coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -90,12 +86,16 @@ LIMIT %(page_size)s;
 
 -- name: page_batches :many
 -- Batches that have a picture which the filter finds; counts are of all that are not in the trash.
-WITH page AS (
+WITH photo AS MATERIALIZED (
+    SELECT id
+    FROM images
+    WHERE user_id = %(user_id)s AND NOT is_processed
+      AND position(lower(%(q)s) IN lower(original_filename)) > 0
+), page AS (
     SELECT batch.id, batch.created_at, batch.workflow_version_id
     FROM batches AS batch
     WHERE batch.user_id = %(user_id)s
       AND batch.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-      AND batch.created_at < coalesce(%(created_to)s::timestamptz, 'infinity')
       AND (batch.created_at, batch.id) < (
           coalesce(%(before)s::timestamptz, 'infinity'),
           coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -107,10 +107,7 @@ WITH page AS (
             AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
             AND (%(verdict)s::text IS NULL
                  OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
-            AND (%(q)s::text IS NULL OR EXISTS (
-                SELECT FROM images AS photo
-                WHERE photo.id = job.original_image_id
-                  AND position(lower(%(q)s) IN lower(photo.original_filename)) > 0)))
+            AND (%(q)s::text IS NULL OR job.original_image_id IN (SELECT id FROM photo)))
     ORDER BY batch.created_at DESC, batch.id DESC
     LIMIT %(page_size)s
 )

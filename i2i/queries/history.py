@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import HistoryBatch, Id, Kept, StatusCount
+from i2i.models import HistoryBatch, Id, Kept, Standing
 from i2i.sql import load
 
 SQL = load("history")
@@ -19,7 +19,6 @@ def pick_by_status(
     user_id: UUID,
     statuses: Sequence[str],
     created_from: datetime | None,
-    created_to: datetime | None,
     before: datetime | None,
     before_id: UUID | None,
     page_size: int | None,
@@ -30,7 +29,6 @@ def pick_by_status(
         user_id=user_id,
         statuses=list(statuses),
         created_from=created_from,
-        created_to=created_to,
         before=before,
         before_id=before_id,
         page_size=page_size,
@@ -43,7 +41,6 @@ def pick_by_workflow(
     user_id: UUID,
     workflow: str,
     created_from: datetime | None,
-    created_to: datetime | None,
     before: datetime | None,
     before_id: UUID | None,
     page_size: int | None,
@@ -54,7 +51,6 @@ def pick_by_workflow(
         user_id=user_id,
         workflow=workflow,
         created_from=created_from,
-        created_to=created_to,
         before=before,
         before_id=before_id,
         page_size=page_size,
@@ -67,7 +63,6 @@ def pick_by_verdict(
     user_id: UUID,
     verdict: str,
     created_from: datetime | None,
-    created_to: datetime | None,
     before: datetime | None,
     before_id: UUID | None,
     page_size: int | None,
@@ -79,7 +74,6 @@ def pick_by_verdict(
         user_id=user_id,
         verdict=verdict,
         created_from=created_from,
-        created_to=created_to,
         before=before,
         before_id=before_id,
         page_size=page_size,
@@ -94,7 +88,6 @@ def pick_by_several(
     workflow: str | None,
     verdict: str | None,
     created_from: datetime | None,
-    created_to: datetime | None,
     before: datetime | None,
     before_id: UUID | None,
     page_size: int | None,
@@ -107,7 +100,6 @@ def pick_by_several(
         workflow=workflow,
         verdict=verdict,
         created_from=created_from,
-        created_to=created_to,
         before=before,
         before_id=before_id,
         page_size=page_size,
@@ -123,7 +115,6 @@ def pick_by_name(
     workflow: str | None,
     verdict: str | None,
     created_from: datetime | None,
-    created_to: datetime | None,
     before: datetime | None,
     before_id: UUID | None,
     page_size: int | None,
@@ -137,7 +128,6 @@ def pick_by_name(
         workflow=workflow,
         verdict=verdict,
         created_from=created_from,
-        created_to=created_to,
         before=before,
         before_id=before_id,
         page_size=page_size,
@@ -153,7 +143,6 @@ def page_batches(
     workflow: str | None,
     verdict: str | None,
     created_from: datetime | None,
-    created_to: datetime | None,
     before: datetime | None,
     before_id: UUID | None,
     page_size: int,
@@ -167,7 +156,6 @@ def page_batches(
         workflow=workflow,
         verdict=verdict,
         created_from=created_from,
-        created_to=created_to,
         before=before,
         before_id=before_id,
         page_size=page_size,
@@ -184,8 +172,8 @@ def list_photos(
 
 def count_statuses(
     conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID
-) -> list[StatusCount]:
-    return SQL["count_statuses"].many(conn, StatusCount, job_ids=list(job_ids), user_id=user_id)
+) -> list[Standing]:
+    return SQL["count_statuses"].many(conn, Standing, job_ids=list(job_ids), user_id=user_id)
 
 
 def totals(conn: Connection[Any], *, user_id: UUID) -> Kept:

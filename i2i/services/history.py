@@ -39,6 +39,12 @@ class Filter:
         """The states meant, by name."""
         return list(self.statuses or JobStatus)
 
+    def end(self, after: Cursor | None) -> dict[str, Any]:
+        """Where to begin, going back in time: after that row, or at created_to if it is earlier."""
+        if self.created_to and (after is None or self.created_to <= after[0]):
+            return {"before": self.created_to, "before_id": UUID(int=0)}
+        return {"before": after and after[0], "before_id": after and after[1]}
+
 
 def pick(
     conn: Connection[Any],
@@ -51,10 +57,8 @@ def pick(
     place: dict[str, Any] = {
         "user_id": chosen.user_id,
         "created_from": chosen.created_from,
-        "created_to": chosen.created_to,
-        "before": after and after[0],
-        "before_id": after and after[1],
         "page_size": page_size,
+        **chosen.end(after),
     }
     statuses, workflow, verdict = chosen.all_statuses, chosen.workflow, chosen.verdict
     if chosen.q:
@@ -99,8 +103,6 @@ def page_batches(
         workflow=chosen.workflow,
         verdict=chosen.verdict,
         created_from=chosen.created_from,
-        created_to=chosen.created_to,
-        before=after and after[0],
-        before_id=after and after[1],
         page_size=page_size,
+        **chosen.end(after),
     )

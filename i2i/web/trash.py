@@ -99,7 +99,7 @@ def _item(row: Trashed) -> dict[str, Any]:
     return {
         "name": row.original_filename,
         "thumb_url": url_for("images.show", id=row.image_id, size="thumb"),
-        "word": "Deleted" if row.is_job else "Photo deleted",
+        "word": "Deleted" if row.is_job else "Photo",
         "fact": "kept for its pictures" if row.is_needed else f"gone on {gone.day} {gone:%b}",
         "restore": ("Restore", "post", url_for(route, id=row.id), {}),
     }

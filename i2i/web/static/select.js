@@ -7,15 +7,16 @@ const everything = document.querySelector("#everything input");
 const words = document.getElementById("chosen-words");
 const actions = document.getElementById("dock-actions");
 const download = document.getElementById("download");
-const found = dock.querySelector('[data-choose="everything"]')?.textContent.replace("All, ", "");
+const found = dock.querySelector('[data-choose="everything"]')?.textContent.replace("All ", "");
 let last = null;
 
 function show() {
   const number = picks.filter((pick) => pick.checked).length;
   const said = everything.checked ? found : number.toLocaleString("en");
-  words.textContent = number ? `${said} selected ·` : "Choose pictures ·";
+  words.textContent = number ? `${said} selected` : "Choose pictures";
   download.textContent = `Download ${everything.checked ? "all" : said} (ZIP)`;
   actions.hidden = !number;
+  dock.querySelector('[data-choose="none"]').hidden = !number;
 }
 
 function choose(what) {
