@@ -213,7 +213,7 @@ def stats(*, json_: bool) -> None:
         today = submissions.spending_since(conn, since=midnight())
         pause = breaker.find(conn)
         attention = jobs.count_attention(conn)
-        alive = workers.list_all(conn)
+        seen_workers = workers.list_all(conn)
     states: dict[str, int] = {
         status.value: counted[status].count if status in counted else 0 for status in JobStatus
     }
@@ -227,7 +227,7 @@ def stats(*, json_: bool) -> None:
                 "daily_pictures": settings().daily_pictures,
                 "breaker": pause,
                 "attention": attention,
-                "workers": alive,
+                "workers": seen_workers,
             }
         )
         return
@@ -239,12 +239,12 @@ def stats(*, json_: bool) -> None:
     )
     for each in attention:
         say(f"Needs a look: {plural(each.count, 'job')} ({each.status}): {each.reason or '-'}")
-    for row in alive:
+    for row in seen_workers:
         trouble = f": {row.trouble}" if row.trouble else ""
         say(
             f"Worker on {row.host} ({row.process_id}): seen {row.silent_seconds:.0f} s ago{trouble}"
         )
-    if not alive:
+    if all(row.silent_seconds > workers.SILENT_SECONDS for row in seen_workers):
         say("No worker is running: pictures wait")
     if pause.opened_at is not None:
         say(

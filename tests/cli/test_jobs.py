@@ -138,6 +138,9 @@ def test_stats_say_what_needs_a_look_and_who_works(flask, db_conn, anna):
     )
     lines = flask("jobs", "stats").stdout.splitlines()
     assert "Worker on studio (4711): seen 0 s ago: No fal key is set" in lines
+    assert "No worker is running: pictures wait" not in lines
+    db_conn.execute("UPDATE workers SET seen_at = now() - interval '31 seconds'")
+    assert "No worker is running: pictures wait" in flask("jobs", "stats").stdout
     found = json.loads(flask("jobs", "stats", "--json").stdout)
     assert [each["host"] for each in found["workers"]] == ["studio"]
     assert found["attention"] == [{"status": "unknown", "reason": "Lost.", "count": 1}]
