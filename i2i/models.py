@@ -414,14 +414,6 @@ class ParentResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatusCount:
-    """How many of some pictures are in a state."""
-
-    status: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCount:
     """How many jobs are in a state, and for how long the oldest has been there at all."""
 
