@@ -7,6 +7,7 @@ from i2i.web.cross_site import SIGNED
 
 UNSAFE = [
     *("/login", "/logout", "/images", "/batches", "/account"),
+    *("/presets", "/trash/empty", "/admin/users"),
     "/images/00000000-0000-4000-8000-000000000000/delete",
     "/jobs/00000000-0000-4000-8000-000000000000/cancel",
 ]
