@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage faults bench chaos screenshots lint fmt lock
+.PHONY: help run test coverage faults heavy bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 
 faults: $(VENV)/.test ## kill a worker at each of its points in turn, freeze it, try every order of events; minutes
 	@$(BIN)/python -m pytest -q -m heavy tests/faults $(ARGS)
+
+heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; minutes
+	@$(BIN)/python -m pytest -q -m heavy tests/heavy $(ARGS)
 
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py

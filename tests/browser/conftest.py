@@ -1,20 +1,12 @@
-"""Chromium as Debian ships it; without one the journeys are skipped, which .ci/run does not accept."""
-
-import shutil
+"""A house and pages; without a Chromium the journeys are skipped, which .ci/run does not accept."""
 
 import house as houses
 import pytest
+from chromium import CHROMIUM, QUIET
 from house import House
 from playwright.sync_api import expect
 
 expect.set_options(timeout=houses.PATIENCE * 1000)
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-QUIET = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 
 
 def pytest_collection_modifyitems(items):

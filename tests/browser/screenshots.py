@@ -11,7 +11,7 @@ from pathlib import Path
 import house as houses
 import pictures
 import psycopg
-from conftest import CHROMIUM, QUIET
+from chromium import CHROMIUM, QUIET
 from house import House, Visitor, wait_until
 from playwright.sync_api import sync_playwright
 from scene import ADMIN, EMPTY, set_scene

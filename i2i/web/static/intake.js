@@ -15,7 +15,7 @@ export function listen(take) {
   for (const id of ["choose-folder", "add-folder"]) {
     const button = document.getElementById(id);
     button.addEventListener("click", () => folder.click());
-    button.hidden = !("webkitdirectory" in HTMLInputElement.prototype);
+    button.hidden = !("webkitdirectory" in HTMLInputElement.prototype) || matchMedia("(pointer: coarse)").matches;
   }
   document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) take([...event.clipboardData.files], 0); });
   listenToDrags(take);
@@ -38,6 +38,8 @@ function listenToDrags(take) {
     });
   }
   document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) show(false); });
+  // While something is dragged the pointer tells nothing else; so when it does, the drag has ended elsewhere.
+  document.addEventListener("pointermove", () => show(false));
   document.addEventListener("drop", (event) => {
     show(false);
     if (!event.dataTransfer.types.includes("Files")) return;

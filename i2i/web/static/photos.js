@@ -96,7 +96,7 @@ export function settle(frame, image) {
     setState(frame, { glyph: "preparing", tone: "quiet", word: "Preparing", fact: megabytes(image.file_size) });
   } else {
     const { since } = frame.dataset;
-    const fact = `${megabytes(image.file_size)} · ${image.width} × ${image.height}`;
+    const fact = `${image.width} × ${image.height}`;
     setState(frame, { glyph: "ready", tone: "ink", word: since ? "Already here," : "Ready", fact: since ? `since ${since}` : fact });
     const picture = frame.querySelector("img.picture");
     if (picture) picture.src = image.thumbnail_url;
