@@ -29,7 +29,7 @@ coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 faults: $(VENV)/.test ## kill a worker at each of its points in turn, freeze it, try every order of events; minutes
 	@$(BIN)/python -m pytest -q -m heavy tests/faults $(ARGS)
 
-heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; minutes
+heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; 300 pictures as one ZIP; minutes
 	@$(BIN)/python -m pytest -q -m heavy tests/heavy $(ARGS)
 
 bench: $(VENV)/.test ## measure what people and workers wait for
