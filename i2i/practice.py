@@ -12,7 +12,8 @@ endpoint_id, received_at, input_file, charged}]}`, one charge an accepted reques
 out of the queue before it has started takes its charge back, as at fal.
 
 `POST /faults` with `{"mode": M, "count": N}` (and `"seconds"` for slow) lets the next N operations
-misbehave, first in, first out; `DELETE /faults` forgets what is left. Modes:
+misbehave, first in, first out; with `{"mode": M, "share": 0.1}` a tenth of them, at random, until
+`DELETE /faults` forgets what is left. Modes:
 
     lost_answer         accepts and charges, then closes the connection without an answer
     hang                accepts and charges, then never answers
@@ -26,7 +27,9 @@ misbehave, first in, first out; `DELETE /faults` forgets what is left. Modes:
     slow                takes "seconds" instead of the usual time
     never               stays in progress
     upload_error        500 when an upload is initiated
+    status_503          503 when a status is asked for
     result_504          504 when a result is fetched
+    file_500            500 when a file is fetched
     webhook_lost        never calls back
     webhook_twice       calls back twice
     webhook_early       calls back first and answers the submit afterwards
@@ -42,6 +45,7 @@ import io
 import json
 import math
 import os
+import random
 import re
 import secrets
 import signal
@@ -92,7 +96,9 @@ FAULTS = {
     "webhook_twice": "submit",
     "webhook_early": "submit",
     "upload_error": "upload",
+    "status_503": "status",
     "result_504": "result",
+    "file_500": "file",
 }
 """Every mode and the operation that it spoils."""
 
@@ -290,10 +296,15 @@ class Books:
             self._faults.clear()
 
     def next_fault(self, operation: str) -> Json | None:
-        """The oldest fault that is meant for this operation, used up once."""
+        """The oldest fault that is meant for this operation and hits it, used up once."""
         with self._changed:
             for fault in self._faults:
-                if FAULTS[str(fault["mode"])] == operation:
+                if FAULTS[str(fault["mode"])] != operation:
+                    continue
+                if "share" in fault:
+                    if random.random() < float(str(fault["share"])):  # noqa: S311 - no secret
+                        return fault
+                else:
                     fault["count"] = int(str(fault["count"])) - 1
                     if fault["count"] == 0:
                         self._faults.remove(fault)
@@ -773,6 +784,9 @@ class Handler(BaseHTTPRequestHandler):
         return state
 
     def _status(self, request: Request) -> None:
+        if self.books.next_fault("status") is not None:
+            self._answer(503, {"detail": "Service Unavailable"})
+            return
         state = self._state_of(request)
         self._answer(200 if state["status"] == "COMPLETED" else 202, state)
 
@@ -827,6 +841,8 @@ class Handler(BaseHTTPRequestHandler):
         file = find_file(self.books.files, path)
         if file is None:
             self._answer(404, {"detail": "Not Found"})
+        elif self.books.next_fault("file") is not None:
+            self._answer(500, {"detail": "Internal Server Error"})
         else:
             kind = {".png": "image/png", ".webp": "image/webp"}.get(file.suffix, "image/jpeg")
             self._send(200, file.read_bytes(), kind)
@@ -902,10 +918,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _add_fault(self, body: bytes) -> None:
         fault = read_object(body) or {}
-        count = fault.get("count", 1)
+        count, share = fault.get("count", 1), fault.get("share", 1)
+        is_share = isinstance(share, int | float) and 0 < share <= 1
         if fault.get("mode") not in FAULTS or not isinstance(count, int) or count < 1:
             modes = ", ".join(FAULTS)
             self._answer(422, {"detail": f"mode is one of {modes}; count is 1 or more"})
+        elif not is_share:
+            self._answer(422, {"detail": "share is a number above 0, at most 1"})
         else:
             self.books.add_fault({**fault, "count": count})
             self._answer(200, {"mode": fault["mode"], "count": count})

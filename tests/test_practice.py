@@ -339,7 +339,30 @@ def test_upload_and_result_faults_spoil_only_theirs(url):
     assert [call(accepted["response_url"])[0] for _ in range(2)] == [504, 200]
 
 
-@pytest.mark.parametrize("wrong", [{"mode": "else"}, {"mode": "hang", "count": 0}, {}])
+def test_a_share_of_an_operation_goes_wrong_until_it_is_forgotten(url):
+    _, accepted = submit(url)
+    completed(accepted["status_url"])
+    fault(url, "status_503", share=1)
+    fault(url, "result_504", share=1e-9)
+    assert [call(accepted["status_url"])[0] for _ in range(3)] == [503] * 3
+    picture = call(accepted["response_url"])[1]["images"][0]["url"]
+    fault(url, "file_500")
+    assert [call(picture)[0] for _ in range(2)] == [500, 200]
+    assert call(f"{url}/faults", "DELETE")[0] == 200
+    assert call(accepted["status_url"])[0] == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"mode": "else"}, {"mode": "hang", "count": 0}, {}),
+        *(
+            {"mode": "hang", "share": 0},
+            {"mode": "hang", "share": 2},
+            {"mode": "hang", "share": "x"},
+        ),
+    ],
+)
 def test_a_wrong_fault_is_refused(url, wrong):
     assert call(f"{url}/faults", "POST", wrong)[0] == 422
 

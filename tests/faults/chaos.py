@@ -1,10 +1,10 @@
 """`make chaos`: the whole house while everything around it falls over.
 
 Pictures become due bit by bit. Meanwhile workers are killed with SIGKILL and a few told to end with
-SIGTERM, PostgreSQL is restarted with `immediate`, the practice server is killed, and for every ten
-pictures one upload, one submit and one result go wrong. When the faults stop, everything must come
-to rest: all pictures finished or with a sentence for a person, none charged twice, none lost, no
-lease stuck. The same seed gives the same faults in the same order.
+SIGTERM, PostgreSQL is restarted with `immediate`, the practice server is killed, and a tenth of its
+answers of each kind go wrong. When the faults stop, everything must come to rest: all pictures
+finished or with a sentence for a person, none charged twice, none lost, no lease stuck. The same seed
+gives the same kills in the same order.
 
 Three times are measured and printed beside what the design wants; only money decides the exit status.
 """
@@ -25,7 +25,6 @@ from pathlib import Path
 import factories
 import pictures
 import psycopg
-import urllib3
 from house import House, wait_until
 from invariants import violations
 
@@ -37,6 +36,9 @@ REST_MINUTES = 5
 
 SUBMITS = ["lost_answer", "hang", "refuse_429", "server_error", "bad_gateway_nginx", "slow"]
 """What happens to spoilt submits. `locked` comes once on top: it stops all sending for a minute."""
+
+SHARE = 0.1
+"""The part of the practice server's answers that go wrong, of each kind of operation."""
 
 SHORT = {"minutes": 0.5, "jobs": 40, "kills": 10, "restarts": 2, "hurry": True}
 
@@ -123,7 +125,7 @@ class Chaos:
                     " WHERE id = %s",
                     [each * spread, job.id],
                 )
-        wait_until(self.practice_answers, what="the practice server")
+        self.misbehave()
         for number in range(self.options.workers):
             self.start_worker(f"worker {number}")
 
@@ -155,10 +157,8 @@ class Chaos:
     def plan(self):
         """(second, what) for every fault, in order of time."""
         options = self.options
-        tenth = max(1, options.jobs // 10)
         what = ["worker"] * options.kills + ["database"] * options.restarts
-        what += ["practice", "drain"] * max(1, options.restarts // 2)
-        what += ["submit", "upload", "result"] * tenth + ["account"]
+        what += ["practice", "drain"] * max(1, options.restarts // 2) + ["account"]
         return sorted((self.chance.uniform(1, options.minutes * 60), each) for each in what)
 
     def go(self):
@@ -202,29 +202,24 @@ class Chaos:
     def hit_practice(self):
         self.house.kill("practice")
         self.house.start_practice()
-
-    def hit_submit(self):
-        self.spoil(self.chance.choice(SUBMITS))
-
-    def hit_upload(self):
-        self.spoil("upload_error")
-
-    def hit_result(self):
-        self.spoil("result_504")
+        self.misbehave()
 
     def hit_account(self):
-        self.spoil("locked")
+        self.spoil("locked", count=1)
 
-    def spoil(self, mode):
-        """The next of these answers goes wrong; a server that is just starting gets no order."""
-        fault = {"mode": mode, "count": 1, "seconds": 5}
-        try:
-            self.house.http.request(
-                "POST", f"{self.house.practice_url}/faults", json=fault, timeout=5
-            )
-            self.done["spoilt"] += 1
-        except urllib3.exceptions.HTTPError:
-            pass
+    def misbehave(self):
+        """From now on, until it is killed, a share of its answers goes wrong."""
+        wait_until(self.practice_answers, what="the practice server")
+        for mode in ("upload_error", "status_503", "result_504", "file_500"):
+            self.spoil(mode, share=SHARE)
+        for mode in SUBMITS:
+            self.spoil(mode, share=SHARE / len(SUBMITS), seconds=5)
+
+    def spoil(self, mode, **more):
+        answer = self.house.http.request(
+            "POST", f"{self.house.practice_url}/faults", json={"mode": mode, **more}, timeout=5
+        )
+        assert answer.status == 200, answer.data
 
     # --- the clocks
 
@@ -344,7 +339,7 @@ class Chaos:
             ("practice server killed", self.done["practice"]),
             ("workers told to end", self.done["drain"]),
             ("found no database at their start", self.done["started again"]),
-            ("answers ordered to go wrong", self.done["spoilt"]),
+            ("answers that went wrong, of each kind", f"{SHARE:.0%}"),
             ("s to take over after SIGKILL (60)", self.slowest("takeover")),
             ("s to end after SIGTERM (20)", self.slowest("drain")),
             ("s to go on after a restart", self.slowest("restart")),
