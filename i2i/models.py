@@ -219,7 +219,10 @@ class PrepareTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """A workflow as it stands now; `definition` is its current version's document."""
+    """A workflow as it stands now; `definition` is its current version's document.
+
+    `sample_job_id` is None, too, when a picture of the sample was deleted.
+    """
 
     id: str
     is_active: bool
@@ -245,6 +248,16 @@ class WorkflowOverview:
     updated_at: datetime
     jobs: int
     waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A finished job whose original and result show what its workflow does."""
+
+    id: UUID
+    original_image_id: UUID
+    result_image_id: UUID
+    original_filename: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

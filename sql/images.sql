@@ -52,6 +52,16 @@ WHERE id = %(image_id)s AND user_id = %(user_id)s
            JOIN processing_jobs AS job ON job.batch_id = reference.batch_id
            WHERE reference.image_id = images.id AND job.deleted_at IS NULL));
 
+-- name: find_of_sample :optional
+-- One side of a workflow's sample, which everybody may see; the sample is asked of workflows.find.
+SELECT images.id, images.user_id, filename, original_filename, blob_url, sha256, file_size, mime_type,
+       width, height, is_processed, images.status, rejection, has_preview, images.created_at,
+       images.deleted_at
+FROM processing_jobs AS job
+JOIN images ON images.id = CASE WHEN %(is_result)s::boolean THEN job.result_image_id
+                                ELSE job.original_image_id END
+WHERE job.id = %(job_id)s;
+
 -- name: find_upload_by_sha256 :optional
 SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
        height, is_processed, status, rejection, has_preview, created_at, deleted_at

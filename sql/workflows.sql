@@ -31,18 +31,46 @@ ON CONFLICT (id) DO UPDATE SET
     seed_digest = excluded.seed_digest;
 
 -- name: find :optional
+-- A sample is one only as long as both of its pictures can be shown.
 SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
        version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at,
-       workflow.sample_job_id
+       (SELECT sample.id
+        FROM processing_jobs AS sample
+        JOIN images AS original ON original.id = sample.original_image_id
+        JOIN images AS result ON result.id = sample.result_image_id
+        WHERE sample.id = workflow.sample_job_id AND sample.deleted_at IS NULL
+          AND original.has_preview AND original.deleted_at IS NULL
+          AND result.has_preview AND result.deleted_at IS NULL) AS sample_job_id
 FROM workflow_configs AS workflow
 JOIN workflow_versions AS version
   ON version.workflow_name = workflow.id AND version.version = workflow.version
 WHERE workflow.id = %(workflow_id)s;
 
+-- name: list_pairs :many
+-- The admin's own finished pictures that may stand for the workflow, newest first; none rejected.
+SELECT job.id, original.id AS original_image_id, result.id AS result_image_id,
+       original.original_filename
+FROM processing_jobs AS job
+JOIN images AS original ON original.id = job.original_image_id
+JOIN images AS result ON result.id = job.result_image_id
+WHERE job.user_id = %(user_id)s AND job.workflow_name = %(workflow_id)s
+  AND job.status = 'completed' AND job.deleted_at IS NULL
+  AND job.verdict IS DISTINCT FROM 'rejected'
+  AND original.has_preview AND original.deleted_at IS NULL
+  AND result.has_preview AND result.deleted_at IS NULL
+ORDER BY job.created_at DESC, job.id DESC
+LIMIT %(page_size)s;
+
 -- name: list_all :many
 SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
        version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at,
-       workflow.sample_job_id
+       (SELECT sample.id
+        FROM processing_jobs AS sample
+        JOIN images AS original ON original.id = sample.original_image_id
+        JOIN images AS result ON result.id = sample.result_image_id
+        WHERE sample.id = workflow.sample_job_id AND sample.deleted_at IS NULL
+          AND original.has_preview AND original.deleted_at IS NULL
+          AND result.has_preview AND result.deleted_at IS NULL) AS sample_job_id
 FROM workflow_configs AS workflow
 JOIN workflow_versions AS version
   ON version.workflow_name = workflow.id AND version.version = workflow.version
@@ -69,6 +97,17 @@ ORDER BY version DESC;
 
 -- name: set_active :exec
 UPDATE workflow_configs SET is_active = %(is_active)s WHERE id = %(workflow_id)s;
+
+-- name: set_sample :exec
+-- A finished picture of this workflow and of the admin who chooses it.
+UPDATE workflow_configs SET sample_job_id = job.id
+FROM processing_jobs AS job
+WHERE workflow_configs.id = %(workflow_id)s AND job.id = %(job_id)s
+  AND job.user_id = %(user_id)s AND job.workflow_name = workflow_configs.id
+  AND job.status = 'completed' AND job.deleted_at IS NULL;
+
+-- name: remove_sample :exec
+UPDATE workflow_configs SET sample_job_id = NULL WHERE id = %(workflow_id)s;
 
 -- name: delete :exec
 -- Its versions go too; refused by processing_jobs_workflow_fkey while jobs name it.

@@ -91,6 +91,11 @@ def find_visible(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Ima
     return SQL["find_visible"].optional(conn, Image, image_id=image_id, user_id=user_id)
 
 
+def find_of_sample(conn: Connection[Any], *, job_id: UUID, is_result: bool) -> Image | None:
+    """The photo or the result of a job, whoever owns it; only for a workflow's sample."""
+    return SQL["find_of_sample"].optional(conn, Image, job_id=job_id, is_result=is_result)
+
+
 def find_upload_by_sha256(conn: Connection[Any], *, user_id: UUID, sha256: str) -> Image | None:
     return SQL["find_upload_by_sha256"].optional(conn, Image, user_id=user_id, sha256=sha256)
 

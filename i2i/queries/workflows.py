@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Workflow, WorkflowOverview, WorkflowVersion
+from i2i.models import Pair, Workflow, WorkflowOverview, WorkflowVersion
 from i2i.sql import load
 
 SQL = load("workflows")
@@ -60,6 +61,15 @@ def find(conn: Connection[Any], *, workflow_id: str) -> Workflow | None:
     return SQL["find"].optional(conn, Workflow, workflow_id=workflow_id)
 
 
+def list_pairs(
+    conn: Connection[Any], *, workflow_id: str, user_id: UUID, page_size: int
+) -> list[Pair]:
+    """The user's finished pictures that may be its sample, newest first."""
+    return SQL["list_pairs"].many(
+        conn, Pair, workflow_id=workflow_id, user_id=user_id, page_size=page_size
+    )
+
+
 def list_all(conn: Connection[Any], *, only_active: bool) -> list[Workflow]:
     return SQL["list_all"].many(conn, Workflow, only_active=only_active)
 
@@ -75,6 +85,15 @@ def list_versions(conn: Connection[Any], *, workflow_id: str) -> list[WorkflowVe
 
 def set_active(conn: Connection[Any], *, workflow_id: str, is_active: bool) -> int:
     return SQL["set_active"].execute(conn, workflow_id=workflow_id, is_active=is_active)
+
+
+def set_sample(conn: Connection[Any], *, workflow_id: str, job_id: UUID, user_id: UUID) -> int:
+    """0 where it is no finished picture of this workflow and this user."""
+    return SQL["set_sample"].execute(conn, workflow_id=workflow_id, job_id=job_id, user_id=user_id)
+
+
+def remove_sample(conn: Connection[Any], *, workflow_id: str) -> int:
+    return SQL["remove_sample"].execute(conn, workflow_id=workflow_id)
 
 
 def delete(conn: Connection[Any], *, workflow_id: str) -> int:

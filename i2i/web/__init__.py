@@ -19,6 +19,7 @@ from i2i.web import (
     trash,
     webhooks,
     words,
+    workflows,
 )
 from i2i.web.state import State
 
@@ -36,6 +37,7 @@ def register(app: Flask) -> None:
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
-    for module in (health, sessions, images, batches, presets, jobs, downloads, trash, admin):
+    pages = (health, sessions, images, batches, presets, jobs, downloads, trash, workflows, admin)
+    for module in pages:
         app.register_blueprint(module.bp)
     webhooks.register(app, settings=state.settings)

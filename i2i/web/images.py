@@ -172,20 +172,32 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     if wants_json():
         return jsonify(as_json(image))
     size = request.args.get("size")
+    name = image.original_filename if "download" in request.args else None
     if size is None:
-        return _bytes(image, key=image.blob_url, mime_type=image.mime_type, etag=image.sha256)
+        return _bytes(key=image.blob_url, mime_type=image.mime_type, etag=image.sha256, name=name)
     if size not in {"thumb", "preview"}:
         raise NotFound("There is no such size.")
     if not image.has_preview:
         return Response(
             PLACEHOLDER, mimetype="image/svg+xml", headers={"Cache-Control": "no-store"}
         )
+    return _copy(image, size=size, name=name)
+
+
+def thumbnail(image: Image) -> Response:
+    """The 320 px copy at an address that may show another picture tomorrow."""
+    response = _copy(image, size="thumb")
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def _copy(image: Image, *, size: str, name: str | None = None) -> Response:
     key = image_key(image.user_id, image.id, f"{size}.webp")
-    return _bytes(image, key=key, mime_type="image/webp", etag=f"{image.sha256}-{size}")
+    return _bytes(key=key, mime_type="image/webp", etag=f"{image.sha256}-{size}", name=name)
 
 
-def _bytes(image: Image, *, key: str, mime_type: str, etag: str) -> Response:
-    """A private, cacheable answer that understands ranges and If-None-Match."""
+def _bytes(*, key: str, mime_type: str, etag: str, name: str | None) -> Response:
+    """A private, cacheable answer that understands ranges and If-None-Match; `name` saves it."""
     storage = state().storage
     size = storage.size(key)
     response = Response(
@@ -194,8 +206,8 @@ def _bytes(image: Image, *, key: str, mime_type: str, etag: str) -> Response:
     response.content_length = size
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     response.headers["Content-Security-Policy"] = IMAGE_CSP
-    if "download" in request.args:
-        response.headers["Content-Disposition"] = attachment(image.original_filename)
+    if name:
+        response.headers["Content-Disposition"] = attachment(name)
     response.set_etag(etag)
     response.vary.add("Accept")  # the same URL answers with facts
     try:

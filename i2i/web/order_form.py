@@ -29,6 +29,7 @@ from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import settings
 from i2i.web.words import seconds
+from i2i.web.workflows import SIDES
 
 LINKED_PHOTOS = 150
 """As many photos fit into an address; a form with more is sent as a POST."""
@@ -399,8 +400,9 @@ def _offer(workflow: Workflow, *, choice: Choice, usual: Mapping[str, float]) ->
         "name": definition.name,
         "description": definition.description,
         "price": price,
-        # Not url_for: whoever keeps the samples names the endpoint.
-        "sample": [f"/workflows/{workflow.id}/sample/{side}" for side in ("original", "result")]
+        "sample": [
+            url_for("workflows.sample", workflow_id=workflow.id, side=side) for side in SIDES
+        ]
         if workflow.sample_job_id
         else [],
         "usual_words": f"usually {seconds(measured)}" if measured else "time: no data yet",

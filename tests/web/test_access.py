@@ -43,6 +43,8 @@ POST    /jobs/<uuid:id>/cancel               login      login     404    404    
 POST    /jobs/<uuid:id>/retry                login      login     404    404    303
 POST    /jobs/<uuid:id>/recover              login      login     404    404    303
 POST    /jobs/<uuid:id>/verdict              login      login     404    404    303
+GET     /workflows/<workflow_id>/sample/original  login  login    404    404    404
+GET     /workflows/<workflow_id>/sample/result  login    login    404    404    404
 GET     /presets                             login      login     200    200    200
 POST    /presets                             login      login     303    303    303
 POST    /presets/<uuid:id>/rename            login      login     404    404    303
@@ -60,6 +62,7 @@ GET     /admin/workflows/new                 login      login     404    200    
 GET     /admin/workflows/<workflow_id>       login      login     404    200    404
 POST    /admin/workflows/<workflow_id>       login      login     404    422    404
 POST    /admin/workflows/<workflow_id>/active  login    login     404    303    404
+POST    /admin/workflows/<workflow_id>/sample  login    login     404    303    404
 GET     /admin/jobs                          login      login     404    200    404
 GET     /admin/usage                         login      login     404    200    404
 GET     /admin/users                         login      login     404    200    404

@@ -5,12 +5,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from i2i import documents, forms
-from i2i.errors import InvalidWorkflow, Refused
+from i2i.errors import InvalidWorkflow, NotFound, Refused
 from i2i.forms import Definition
 from i2i.models import Workflow, WorkflowVersion
 from i2i.queries import workflows as queries
@@ -18,9 +19,13 @@ from i2i.services import workflows as service
 from i2i.web import order_form
 from i2i.web.admin import bp
 from i2i.web.database import connection
+from i2i.web.sessions import current_user
+from i2i.web.workflows import SIDES
 
 EXAMPLE_URLS = ["https://example.com/photo.jpg"]
 """Stands for the photo in the request that the preview shows."""
+
+PAIRS_OFFERED = 12
 
 SHOWN_AROUND = 1
 """Lines before and after the one that is wrong."""
@@ -80,6 +85,27 @@ def switch_workflow(workflow_id: str) -> ResponseReturnValue:
     return redirect(url_for("admin.workflow", workflow_id=workflow_id), code=303)
 
 
+@bp.post("/workflows/<workflow_id>/sample")
+def choose_sample(workflow_id: str) -> ResponseReturnValue:
+    """Show a finished picture of one's own on the workflow's card; without `job` none."""
+    found = service.get(connection(), workflow_id=workflow_id)
+    job = request.form.get("job")
+    if not job:
+        queries.remove_sample(connection(), workflow_id=found.id)
+    elif not queries.set_sample(
+        connection(), workflow_id=found.id, job_id=_uuid(job), user_id=current_user().id
+    ):
+        raise NotFound("This picture cannot be its sample.")
+    return redirect(url_for("admin.workflow", workflow_id=found.id, _anchor="sample"), code=303)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise NotFound("This picture cannot be its sample.") from error
+
+
 def _take(before: Workflow | None) -> ResponseReturnValue:
     """What a form with a document asks for; 422 with everything typed when it does not hold."""
     text = request.form.get("document", "").replace("\r\n", "\n")
@@ -130,7 +156,35 @@ def _edit_page(
         fault=fault,
         preview=preview and {"fields": order_form.preview(preview), "request": _request(preview)},
         versions=_history(versions),
+        sample=_sample(before) if before else None,
     )
+
+
+def _sample(workflow: Workflow) -> dict[str, Any]:
+    """The pair on its card, and the pairs of one's own to choose from: urls of both sides."""
+    pairs = queries.list_pairs(
+        connection(),
+        workflow_id=workflow.id,
+        user_id=current_user().id,
+        page_size=PAIRS_OFFERED,
+    )
+    return {
+        "urls": [url_for("workflows.sample", workflow_id=workflow.id, side=side) for side in SIDES]
+        if workflow.sample_job_id
+        else [],
+        "pairs": [
+            {
+                "id": pair.id,
+                "name": pair.original_filename,
+                "urls": [
+                    url_for("images.show", id=image_id, size="thumb")
+                    for image_id in (pair.original_image_id, pair.result_image_id)
+                ],
+                "chosen": pair.id == workflow.sample_job_id,
+            }
+            for pair in pairs
+        ],
+    }
 
 
 def _request(definition: Definition) -> str:

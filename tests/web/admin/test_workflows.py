@@ -10,7 +10,8 @@ import pytest
 
 from i2i.documents import line_of, read, write_toml
 from i2i.errors import InvalidWorkflow
-from i2i.queries import workflows
+from i2i.gateways.storage import image_key
+from i2i.queries import trash, workflows
 
 PATH = "/admin/workflows/basic-v1"
 
@@ -122,3 +123,47 @@ def test_the_list_says_how_often_each_was_used(as_admin, conn, owner):
 )
 def test_the_line_of_a_pointer(text, pointer, line):
     assert line_of(text, InvalidWorkflow("It is wrong.", pointer)) == line
+
+
+@pytest.fixture
+def done(app, conn, admin):
+    """A finished picture of the admin's, with the bytes of both small copies."""
+    job = factories.make_job(conn, user=admin, status="completed")
+    root = app.extensions["i2i"].storage.root
+    for image_id in (job.original_image_id, job.result_image_id):
+        path = root / image_key(admin.id, image_id, "thumb.webp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image_id.bytes)
+    return job
+
+
+SAMPLE = "/workflows/basic-v1/sample"
+
+
+def test_a_sample_is_chosen_seen_by_everybody_and_removed(as_admin, as_other, conn, done):
+    page = pages.check(as_admin.get(PATH))
+    assert page.one("input", name="job")["value"] == str(done.id)
+    answer = as_admin.post(f"{PATH}/sample", data={"job": str(done.id)})
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"{PATH}#sample")
+    assert workflows.find(conn, workflow_id="basic-v1").version == 1
+    seen = as_other.get(f"{SAMPLE}/original?download")
+    assert seen.data == done.original_image_id.bytes
+    assert "Content-Disposition" not in seen.headers, "the name of the file is the admin's"
+    assert seen.headers["Cache-Control"] == "private, no-cache"
+    assert as_other.get(f"{SAMPLE}/result").data == done.result_image_id.bytes
+    known = {"If-None-Match": seen.headers["ETag"]}
+    assert as_other.get(f"{SAMPLE}/original", headers=known).status_code == 304
+    assert pages.check(as_admin.get(PATH)).one("button", name="job", value="")
+    as_admin.post(f"{PATH}/sample", data={"job": ""})
+    assert as_other.get(f"{SAMPLE}/original").status_code == 404
+
+
+def test_no_sample_of_others_or_from_the_trash(as_admin, as_other, conn, owner, admin, done):
+    theirs = factories.make_job(conn, user=owner, status="completed")
+    for job in (theirs.id, factories.make_job(conn, user=admin).id, "x"):
+        assert as_admin.post(f"{PATH}/sample", data={"job": str(job)}).status_code == 404
+    as_admin.post(f"{PATH}/sample", data={"job": str(done.id)})
+    trash.throw_away(conn, job_ids=[done.id], user_id=admin.id)
+    for side in ("original", "result"):
+        assert as_other.get(f"{SAMPLE}/{side}").status_code == 404
+    assert workflows.find(conn, workflow_id="basic-v1").sample_job_id is None
