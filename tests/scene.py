@@ -214,7 +214,7 @@ ADMIN_PAGES = [
 
 
 def set_scene(conn, storage, *, email):
-    """Fill a migrated and seeded database for the user with this address; where to look."""
+    """Fill a migrated and seeded database for this user and the ADMIN; where to look."""
     user = users.find_by_email(conn, email=email)
     studio = Studio(conn, storage, user)
     scene = Scene(email)
@@ -230,6 +230,13 @@ def set_scene(conn, storage, *, email):
     _, thrown = studio.batch(["completed", "completed", "failed"])
     trash.throw_away(conn, job_ids=[each.id for each in thrown], user_id=user.id)
     images.set_deleted(conn, image_id=studio.photo().id, user_id=user.id, deleted=True)
+    _, shown = Studio(conn, storage, users.find_by_email(conn, email=ADMIN)).batch(
+        ["completed"] * 2
+    )
+    conn.execute(
+        "UPDATE workflow_configs SET sample_job_id = %s WHERE id = 'mannequin-to-human-v1'",
+        [shown[0].id],
+    )
     job = dict(zip(ALL_STATES, made, strict=True))
     query = "&".join(f"image={each.id}" for each in chosen)
     for host, seen in (("studio-1", "now() + interval '1 hour'"), ("studio-2", "now()")):
