@@ -101,6 +101,12 @@ def wait_for_top(page, top):
     )
 
 
+def arrive(page, words):
+    """The page with these words, and its scripts listening: a key before them would be lost."""
+    expect(page.get_by_text(words)).to_be_visible()
+    page.wait_for_load_state()
+
+
 def test_the_line_is_moved_by_keys_and_by_hand(enter, studio, make):
     _, (job,) = make(["completed"])
     page = enter(viewport={"width": 1280, "height": 800})
@@ -168,7 +174,7 @@ def test_a_batch_is_looked_through_by_keys(enter, studio, make, keys_on):
     batch, jobs = make(["completed", "completed", "failed", "completed", "completed"])
     page = enter(viewport={"width": 1280, "height": 800})
     page.goto(f"/batches/{batch.id}/review")
-    expect(page.get_by_text("1 of 4")).to_be_visible()
+    arrive(page, "1 of 4")
     # The files of the next one are there before they are asked for.
     page.wait_for_function(
         "url => performance.getEntriesByName(url).length > 0",
@@ -188,7 +194,7 @@ def test_a_batch_is_looked_through_by_keys(enter, studio, make, keys_on):
     page.keyboard.press("Escape")
 
     page.keyboard.press("a")
-    expect(page.get_by_text("2 of 4")).to_be_visible()
+    arrive(page, "2 of 4")
     page.keyboard.press("r")
     expect(page.get_by_role("radio", name="Colour")).to_be_focused()
     page.keyboard.press("4")
@@ -197,14 +203,14 @@ def test_a_batch_is_looked_through_by_keys(enter, studio, make, keys_on):
     page.get_by_label("Note").press_sequentially("car, 6 razor?")
     page.get_by_role("radio", name="Hands or face").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("3 of 4")).to_be_visible()
+    arrive(page, "3 of 4")
     page.keyboard.press("Control+a")
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_text("4 of 4")).to_be_visible()
+    arrive(page, "4 of 4")
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text("3 of 4")).to_be_visible()
+    arrive(page, "3 of 4")
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_text("4 of 4")).to_be_visible()
+    arrive(page, "4 of 4")
     expect(page.locator(".film-approved")).to_have_count(1)
     page.keyboard.press("a")
 
@@ -223,7 +229,7 @@ def test_a_batch_is_looked_through_by_keys(enter, studio, make, keys_on):
         page.get_by_role("link", name="Download 2 approved (ZIP)").click()
     assert download.value.suggested_filename.endswith("-approved.zip")
     page.get_by_role("link", name="Look at 1 more").click()
-    expect(page.get_by_text("3 of 4")).to_be_visible()
+    arrive(page, "3 of 4")
 
 
 def test_the_keys_can_be_switched_off(enter, studio, make, keys_on):
@@ -248,7 +254,7 @@ def test_the_keys_can_be_switched_off(enter, studio, make, keys_on):
     page.get_by_role("button", name="Save the keys").click()
     page.goto(f"/jobs/{first.id}?review=1")
     page.keyboard.press("a")
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    arrive(page, "2 of 2")
 
 
 def test_on_a_phone_the_verdict_is_at_hand(enter, studio, make):
@@ -266,7 +272,7 @@ def test_on_a_phone_the_verdict_is_at_hand(enter, studio, make):
     page.locator("#reject summary").tap()
     page.locator(".chip", has_text="Fit").tap()
     page.get_by_role("button", name="Save", exact=True).tap()
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    arrive(page, "2 of 2")
     assert verdicts(studio, batch)[0] == ("rejected", "fit", "")
 
 
@@ -279,7 +285,7 @@ def test_a_review_without_javascript(enter, studio, make):
     )
     assert original["x"] + original["width"] <= result["x"]
     page.get_by_role("button", name="Approve").click()
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    arrive(page, "2 of 2")
     page.locator("#reject summary").click()
     page.locator(".chip", has_text="Background").click()
     page.get_by_label("Note").fill("Too grey.")
