@@ -36,9 +36,6 @@ max_requests_jitter = 1000
 # Only TRUSTED_PROXIES decides whose X-Forwarded headers count (in the application).
 forwarded_allow_ips = ""
 
-# A choice of 150 photos is an address of this length; nginx takes as much by itself.
-limit_request_line = 8190
-
 # The proxy in front keeps the access log; LOG_LEVEL also rules gunicorn's own lines on stderr.
 accesslog = None
 loglevel = (os.environ.get("LOG_LEVEL") or "info").lower()
