@@ -28,6 +28,7 @@ def create_app(settings: Settings) -> flask.Flask:
     app.template_folder = str(ROOT / "templates")
     app.config.from_mapping(
         SECRET_KEY=settings.secret_key,
+        SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks),
         MAX_FORM_MEMORY_SIZE=500_000,
         MAX_CONTENT_LENGTH=1_000_000,  # everything but uploads, which set their own
         TRUSTED_HOSTS=list(settings.trusted_hosts) or None,

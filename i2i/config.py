@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +19,14 @@ LEASE_SECONDS = 45
 """How long a worker owns a claimed row before another may take it (docs/job-states.md)."""
 
 FAL_QUEUE_URL = "https://queue.fal.run"
+
+MAKE_A_KEY = "32 random bytes in hex will do: openssl rand -hex 32"
+
+WEAK_WORDS = (
+    *("changeme", "replaceme", "password", "secret", "example", "insecure", "placeholder"),
+    *("default", "letmein", "qwerty", "asdfgh", "openssl"),
+)
+"""What keys copied from documents say, spelled without what stands between the letters."""
 
 T = TypeVar("T")
 
@@ -39,6 +48,7 @@ class Settings:
     postgres_url: str | None = field(repr=False)
     postgres_url_direct: str | None = field(repr=False)
     secret_key: str = field(repr=False)
+    secret_key_fallbacks: tuple[str, ...] = field(default=(), repr=False)
     fal_key: str | None = field(default=None, repr=False)
     fal_queue_url: str = FAL_QUEUE_URL
     fal_rest_url: str = "https://rest.fal.ai"
@@ -86,14 +96,16 @@ class Settings:
         """Read all settings; SystemExit with one line naming the variable that is wrong."""
         data_dir = Path(environ.get("DATA_DIR") or "var").expanduser().absolute()
 
-        def read(name: str, default: T, parse: Callable[[str], T]) -> T:
-            text = environ.get(name, "").strip()
+        def checked(name: str, text: str | None, default: T, parse: Callable[[str], T]) -> T:
             if not text:
                 return default
             try:
                 return parse(text)
             except Problem as problem:
                 fail(name, f"{problem}.")
+
+        def read(name: str, default: T, parse: Callable[[str], T]) -> T:
+            return checked(name, environ.get(name, "").strip(), default, parse)
 
         def secret(name: str) -> str | None:
             if file := environ.get(f"{name}_FILE"):
@@ -105,7 +117,8 @@ class Settings:
                     fail(f"{name}_FILE", "does not hold text.")
             return environ.get(name, "").strip() or None
 
-        postgres_url = read("POSTGRES_URL", None, _postgres_url)
+        postgres_url = checked("POSTGRES_URL", secret("POSTGRES_URL"), None, _postgres_url)
+        direct = secret("POSTGRES_URL_NON_POOLING")
         queue_url = read("FAL_QUEUE_URL", FAL_QUEUE_URL, _base_url)
         media_hosts = read("FAL_MEDIA_HOSTS", cls.fal_media_hosts, _media_hosts)
         if not _is_loopback(queue_url) and any("://" in entry for entry in media_hosts):
@@ -121,19 +134,19 @@ class Settings:
             fail(
                 "TRUSTED_HOSTS", "does not name the host of PUBLIC_URL: fal's calls would get 400."
             )
-        secret_key = secret("SECRET_KEY") or _kept_secret(data_dir)
+        given_key = secret("SECRET_KEY") or _kept_secret(data_dir)
+        secret_key = checked("SECRET_KEY", given_key, None, _strong_key)
         if secret_key is None:
-            fail(
-                "SECRET_KEY",
-                "is not set; 32 random bytes in hex will do: openssl rand -hex 32",
-            )
-        if len(secret_key) < 16:
-            fail("SECRET_KEY", "is shorter than 16 characters.")
+            fail("SECRET_KEY", f"is not set. {MAKE_A_KEY}")
+        fallbacks = secret("SECRET_KEY_FALLBACKS")
         return cls(
             data_dir=data_dir,
             postgres_url=postgres_url,
-            postgres_url_direct=read("POSTGRES_URL_NON_POOLING", postgres_url, _postgres_url),
+            postgres_url_direct=checked(
+                "POSTGRES_URL_NON_POOLING", direct, postgres_url, _postgres_url
+            ),
             secret_key=secret_key,
+            secret_key_fallbacks=checked("SECRET_KEY_FALLBACKS", fallbacks, (), _strong_keys),
             fal_key=secret("FAL_KEY"),
             fal_queue_url=queue_url,
             fal_rest_url=read("FAL_REST_URL", cls.fal_rest_url, _base_url),
@@ -182,6 +195,24 @@ def _kept_secret(data_dir: Path) -> str | None:
         return (data_dir / "secret_key").read_text(encoding="ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _strong_key(text: str) -> str:
+    """A key that nobody guesses: long, without a pattern, from no document."""
+    if len(text) < 16:
+        raise Problem(f"is shorter than 16 characters. {MAKE_A_KEY}")
+    steps = [abs(ord(one) - ord(two)) for one, two in pairwise(text)]
+    in_a_row = sum(step <= 1 for step in steps) > 0.75 * len(steps)
+    if len(set(text)) < 8 or in_a_row or re.fullmatch(r"(.+?)\1+", text, re.DOTALL):
+        raise Problem(f"follows a pattern that can be guessed. {MAKE_A_KEY}")
+    letters = re.sub(r"[^a-z]", "", text.lower())
+    if any(word in letters for word in WEAK_WORDS):
+        raise Problem(f"is an example or a common word, not a random key. {MAKE_A_KEY}")
+    return text
+
+
+def _strong_keys(text: str) -> tuple[str, ...]:
+    return tuple(map(_strong_key, _words(text)))
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:

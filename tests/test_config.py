@@ -1,13 +1,14 @@
 """Settings: a wrong value ends the program in one line that names the variable, never the value."""
 
 import re
+import secrets
 from pathlib import Path
 
 import pytest
 
 from i2i.config import ROOT, Settings
 
-GIVEN = {"SECRET_KEY": "0123456789abcdef0123456789abcdef"}
+GIVEN = {"SECRET_KEY": "5c1f0a9e47d2b8336e0f9d1ab4c87e25"}
 
 
 def read(**environ):
@@ -33,6 +34,14 @@ def test_defaults_hold_without_anything_but_a_secret():
         ("POSTGRES_URL", "host=db dbname=i2i"),
         ("POSTGRES_URL_NON_POOLING", "http://db"),
         ("SECRET_KEY", "short"),
+        ("SECRET_KEY", "x" * 40),
+        ("SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+        ("SECRET_KEY", "0123456789abcdefghijklmnopqrstuv"),
+        ("SECRET_KEY", "correct-horse" * 3),
+        ("SECRET_KEY", "change-me-before-production-1234"),
+        ("SECRET_KEY", "My_Super_Secret_Key_No_One_Knows"),
+        ("SECRET_KEY", "$(openssl rand -hex 32)"),
+        ("SECRET_KEY_FALLBACKS", "5c1f0a9e47d2b8336e0f9d1ab4c87e25,changeme"),
         ("SECRET_KEY_FILE", "/nowhere/at/all"),
         ("FAL_KEY_FILE", "/nowhere/at/all"),
         ("FAL_QUEUE_URL", "queue.fal.run"),
@@ -126,6 +135,45 @@ def test_secrets_come_from_files_too(tmp_path):
     assert settings.secret_key == "kept-by-make-run-0123456789"
     assert settings.fal_key == "key:value"
     assert settings.fal_configured
+
+
+def test_urls_with_passwords_come_from_files_too(tmp_path):
+    pooled, direct = "postgresql://i2i:pw-one@pool/i2i", "postgresql://i2i:pw-two@server/i2i"
+    (tmp_path / "pooled").write_text(f"{pooled}\n")
+    (tmp_path / "direct").write_text(f"{direct}\n")
+    settings = read(
+        POSTGRES_URL_FILE=f"{tmp_path}/pooled", POSTGRES_URL_NON_POOLING_FILE=f"{tmp_path}/direct"
+    )
+    assert (settings.postgres_url, settings.postgres_url_direct) == (pooled, direct)
+    assert "pw-" not in repr(settings)
+    (tmp_path / "pooled").write_text("mysql://i2i:pw-one@pool/i2i")
+    with pytest.raises(SystemExit, match="POSTGRES_URL must be") as caught:
+        read(POSTGRES_URL_FILE=f"{tmp_path}/pooled")
+    assert "pw-one" not in caught.value.code
+
+
+def test_former_keys_are_words_or_lines(tmp_path):
+    former = ("3f7c2e918d4b06a5e1c9", "only-for-tests-0123456789")
+    assert read(SECRET_KEY_FALLBACKS=", ".join(former)).secret_key_fallbacks == former
+    (tmp_path / "former").write_text("\n".join(former))
+    settings = read(SECRET_KEY_FALLBACKS_FILE=f"{tmp_path}/former")
+    assert settings.secret_key_fallbacks == former
+    assert former[0] not in repr(settings)
+
+
+def test_a_random_key_is_never_taken_for_a_weak_one():
+    makers = (secrets.token_hex, secrets.token_urlsafe)
+    for make in makers:
+        for _ in range(500):
+            read(SECRET_KEY=make(32))
+
+
+@pytest.mark.parametrize("name", [".env.example", "README.md", "docs/reference.md"])
+def test_no_key_of_a_document_is_accepted(name):
+    text = (ROOT / name).read_text()
+    for value in re.findall(r"SECRET_KEY[=: ]+(\S+)", text):
+        with pytest.raises(SystemExit):
+            read(SECRET_KEY=value)
 
 
 def test_a_file_that_holds_no_text_is_told_in_one_line(tmp_path):

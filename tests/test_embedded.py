@@ -138,7 +138,7 @@ def test_without_a_server_the_message_says_how_to_start_one(tmp_path):
 
 
 def test_given_urls_win_and_need_no_server(tmp_path):
-    given = {"SECRET_KEY": "x" * 32, "DATA_DIR": str(tmp_path)}
+    given = {"SECRET_KEY": "only-for-tests-0123456789", "DATA_DIR": str(tmp_path)}
     url = {"POSTGRES_URL": "postgresql://pooler/i2i"}
     direct = {"POSTGRES_URL_NON_POOLING": "postgresql://server/i2i"}
     one = embedded.with_database(Settings.from_env(given | url))

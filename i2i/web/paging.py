@@ -10,7 +10,9 @@ from i2i.web.state import settings
 
 
 def _serializer() -> URLSafeSerializer:
-    return URLSafeSerializer(settings().secret_key, salt="cursor")
+    """Signs with the key; reads also what a fallback signed, so that a page left open goes on."""
+    keys = [*reversed(settings().secret_key_fallbacks), settings().secret_key]
+    return URLSafeSerializer(keys, salt="cursor")
 
 
 def write_cursor(created_at: datetime, row_id: UUID) -> str:

@@ -30,7 +30,7 @@ def settings(url="http://127.0.0.1:9", **more):
     """Settings with all of fal at one origin."""
     return Settings.from_env(
         {
-            "SECRET_KEY": "0123456789abcdef",
+            "SECRET_KEY": "only-for-tests-0123456789",
             "FAL_KEY": KEY,
             "FAL_QUEUE_URL": url,
             "FAL_REST_URL": url,
