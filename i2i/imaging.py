@@ -15,6 +15,7 @@ import os
 import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,16 +28,24 @@ MAX_SIDE = 16_384
 """Pixels; the most that every format, encoder and browser concerned can take."""
 
 MAX_SCANS = 100
-"""Scans of a JPEG. Cameras write 1, optimisers about 10; a thousand keep a core busy for 20 s."""
+MAX_SCANNED_PIXELS = 2_000_000_000
+"""Scans of a JPEG, alone and times its pixels. Cameras write 1, optimisers about 10; a thousand of
+16 megapixels keep a core busy for 20 s."""
+
+MAX_FRAMES = 1_000
+"""Frames of a moving WebP or PNG. Only the first is decoded: it is the photo."""
 
 MAX_SEGMENTS = 10_000
 """Segments or chunks of a file, beside the ones that its size explains."""
 
-MEMORY_BYTES = 768 * 1024 * 1024
-CPU_SECONDS = 10
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+"""What the notes of a PNG may be or unpack to; some editors keep long ones in a photo."""
+
+MEMORY_BYTES = 512 * 1024 * 1024
+CPU_SECONDS = 5
 WALL_SECONDS = 60
 FILE_BYTES = 200_000_000
-"""What the child may use. 50 megapixels need 45 to 460 MB and 0.4 to 4 s, 100 scans of them 7 s."""
+"""What the child may use. 50 megapixels need 220 to 470 MB and 0.5 to 1.7 s of a core."""
 
 THUMBNAIL_SIDE = 320
 PREVIEW_SIDE = 1280
@@ -117,7 +126,7 @@ def read_header(path: Path, *, max_pixels: int, filename: str = "") -> Header:
 
     Raises:
         InvalidImage: with code `empty`, `not_a_photo`, `unsupported_type`, `too_many_pixels`,
-            `cut_short`, `unreadable` or `too_complex`.
+            `cut_short`, `unreadable`, `too_complex` or `too_much_text`.
         OSError: the file cannot be read.
     """
     with _content(path) as data:
@@ -194,6 +203,10 @@ SENTENCES = {
     "too_complex": (
         "Too complex. Opening it takes more time or memory than one photo may have; "
         "export it as a plain JPEG and add it again."
+    ),
+    "too_much_text": (
+        "Too much beside the picture. The notes or the colour profile inside are longer than "
+        "16 MB; export it as a plain JPEG and add it again."
     ),
 }
 
@@ -279,7 +292,12 @@ def _check_size(header: Header, *, max_pixels: int) -> None:
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Neither a stuffed FF of the picture's data, nor a restart inside it, nor filling."""
 
+ORIENTATION, SHORT = 0x0112, 3
+"""A tag of EXIF, and the type that its value must have."""
+
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
 MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
 
@@ -335,7 +353,8 @@ def _walk_jpeg(data: mmap.mmap) -> Header:
             exif = data[position + 2 : position + length]
         elif marker == 0xDA:  # start of scan
             scans += 1
-            if scans > MAX_SCANS:
+            pixels = size[0] * size[1] if size else 0
+            if scans > MAX_SCANS or (scans > 1 and scans * pixels > MAX_SCANNED_PIXELS):
                 _refuse("too_complex")
         position += length
     else:
@@ -346,13 +365,16 @@ def _walk_jpeg(data: mmap.mmap) -> Header:
 
 
 def _walk_png(data: mmap.mmap) -> Header:
-    """All chunks, since a cut shows at the last one; a missing IEND alone does no harm."""
+    """All chunks, since a cut shows at the last one; a missing IEND alone does no harm.
+
+    How much packed text unpacks to, only the child finds out.
+    """
     if len(data) < 33:
         _refuse("cut_short")
     if data[12:16] != b"IHDR":
         _refuse("unreadable")
     size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    position, exif, pixels = 8, b"", False
+    position, exif, pixels, frames, text = 8, b"", False, 0, 0
     for _ in range(MAX_SEGMENTS + len(data) // 1024):
         length = int.from_bytes(data[position : position + 4], "big")
         kind, end = data[position + 4 : position + 8], position + 12 + length
@@ -363,9 +385,15 @@ def _walk_png(data: mmap.mmap) -> Header:
         if kind == b"eXIf" and not exif:
             exif = data[position + 8 : end - 4]
         pixels = pixels or kind == b"IDAT"
+        frames += kind == b"fcTL"
+        text += length if kind in TEXTS else 0
         position = end
     else:
         _refuse("too_complex")
+    if frames > MAX_FRAMES:
+        _refuse("too_complex")
+    if text > MAX_TEXT_BYTES:
+        _refuse("too_much_text")
     if not pixels:
         _refuse("unreadable")
     return _header("image/png", size, exif)
@@ -388,15 +416,19 @@ def _walk_webp(data: mmap.mmap) -> Header:
         )
     else:
         _refuse("unreadable")
-    position, exif = 12, b""
+    position, exif, frames = 12, b"", 0
     for _ in range(MAX_SEGMENTS):
         if exif or position >= len(data):
             break
+        kind = data[position : position + 4]
         length = int.from_bytes(data[position + 4 : position + 8], "little")
-        if data[position : position + 4] == b"EXIF":
+        frames += kind == b"ANMF"
+        if kind == b"EXIF":
             exif = data[position + 8 : position + 8 + length]
         position += 8 + length + length % 2
     else:
+        _refuse("too_complex")
+    if frames > MAX_FRAMES:
         _refuse("too_complex")
     return _header("image/webp", size, exif)
 
@@ -408,16 +440,23 @@ def _header(mime_type: str, size: tuple[int, int], exif: bytes) -> Header:
 
 
 def _orientation(exif: bytes) -> int:
-    """1 to 8 as EXIF 2.3 defines them; 1 where nothing sensible is said."""
-    found: object = 1
-    if exif:
-        try:
-            tags = Image.Exif()
-            tags.load(exif)
-            found = tags.get(0x0112, 1)
-        except Exception:  # noqa: BLE001  (Pillow raises half a dozen kinds over broken tags)
-            return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    """1 to 8 as EXIF 2.3 defines them; 1 where nothing sensible is said.
+
+    Read from the first directory alone, entry by entry: there is no pointer to follow in circles.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    try:
+        if order is not None:
+            (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+            (entries,) = struct.unpack_from(f"{order}H", tiff, start)
+            for entry in range(start + 2, start + 2 + 12 * entries, 12):
+                tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+                if tag == ORIENTATION:
+                    return value if (kind, count) == (SHORT, 1) and 1 <= value <= 8 else 1
+    except struct.error:  # it ends in the middle
+        pass
+    return 1
 
 
 # --- The parent's side of decoding ------------------------------------------------------------
@@ -507,6 +546,8 @@ def _answer(
         words = str(error).lower()
         if "truncated" in words:
             return {"refused": "cut_short"}
+        if "max_text_" in words:
+            return {"refused": "too_much_text"}
         return {
             "refused": "too_complex" if "too large" in words or "memory" in words else "unreadable"
         }
@@ -521,7 +562,7 @@ def _answer(
 def _decode(source: str, *, stored_size: list[int], orientation: int, side: int) -> Image.Image:
     """The picture upright in sRGB, within `side`, without metadata."""
     Image.MAX_IMAGE_PIXELS = None  # the header was measured; what remains is ours to limit
-    PngImagePlugin.MAX_TEXT_CHUNK = 16 * 1024 * 1024  # some editors keep long notes in a photo
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
     with Image.open(source, formats=FORMATS) as image:
         if list(image.size) != stored_size:
             raise ValueError("the header says otherwise")
@@ -531,8 +572,11 @@ def _decode(source: str, *, stored_size: list[int], orientation: int, side: int)
         image.draft(None, size)
         image.load()
         profile = image.info.get("icc_profile")
+        plain = _plain(image)
+        if plain is not image:
+            image.close()  # one copy less in memory
         # Rotated after it was made small: a twelfth of the work.
-        small = _plain(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        small = plain.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     small = _flat(small, profile)
     if orientation in UPRIGHT:
         small = small.transpose(UPRIGHT[orientation])
@@ -541,19 +585,19 @@ def _decode(source: str, *, stored_size: list[int], orientation: int, side: int)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Eight bits a channel, in one of the modes L, RGB, RGBA, CMYK."""
+    """Eight bits a channel, in one of the modes L, LA, RGB, RGBA, CMYK."""
     if image.mode.startswith(("I", "F")):
         # convert() would clip 16 bits at 255 and leave a white picture.
         return image.point(lambda value: value * (1 / 257) + 0.5).convert("L")
     # A conversion to the same mode would be a copy: 200 MB where the picture is large.
     if image.has_transparency_data:
-        return image if image.mode == "RGBA" else image.convert("RGBA")
+        return image if image.mode in {"LA", "RGBA"} else image.convert("RGBA")
     return image if image.mode in {"L", "RGB", "CMYK"} else image.convert("RGB")
 
 
 def _flat(image: Image.Image, profile: bytes | None) -> Image.Image:
     """SRGB, what was transparent laid on white."""
-    if image.mode != "RGBA":
+    if image.mode not in {"LA", "RGBA"}:
         return _to_srgb(image, profile)
     white = Image.new("RGB", image.size, "white")
     white.paste(_to_srgb(image.convert("RGB"), profile), mask=image.getchannel("A"))

@@ -1,12 +1,11 @@
 -- Images: uploads and results. Rows are written after their bytes are safe in the blob store.
 
--- name: create_upload :optional
--- No row comes back when the user has these bytes already (images_upload_key).
+-- name: create_upload :one
+-- Bytes that the user has already are refused (images_upload_key): look first, under users.lock.
 INSERT INTO images (id, user_id, filename, original_filename, blob_url, sha256, file_size,
                     mime_type, width, height)
 VALUES (%(image_id)s, %(user_id)s, %(filename)s, %(original_filename)s, %(blob_url)s, %(sha256)s,
         %(file_size)s, %(mime_type)s, %(width)s, %(height)s)
-ON CONFLICT (user_id, sha256) WHERE NOT is_processed DO NOTHING
 RETURNING id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
           height, is_processed, status, rejection, has_preview, created_at, deleted_at;
 

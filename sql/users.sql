@@ -15,6 +15,10 @@ SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
 FROM users
 WHERE lower(email) = lower(%(email)s);
 
+-- name: lock :exec
+-- Whoever adds to what a user may have takes turns; released with the transaction.
+SELECT FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE;
+
 -- name: list_all :many
 SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
 FROM users

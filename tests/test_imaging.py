@@ -188,7 +188,10 @@ def test_bombs_are_refused_by_their_header(file, data):
     [
         (pictures.jpeg_of_scans(1000), "too_complex"),
         (pictures.jpeg()[:2] + b"\xff\xfe\x00\x02" * 20_000 + pictures.jpeg()[2:], "too_complex"),
+        (pictures.jpeg_of_scans(45, size=(8000, 6000)), "too_complex"),
         (pictures.raw_png(8, 8, extra=pictures.chunk(b"teXt", b"") * 100_000), "too_complex"),
+        (pictures.raw_png(8, 8, extra=pictures.chunk(b"fcTL", bytes(26)) * 1001), "too_complex"),
+        (pictures.raw_png(8, 8, extra=pictures.chunk(b"tEXt", bytes(17_000_000))), "too_much_text"),
         (pictures.jpeg_claiming(0, 48), "unreadable"),
         (pictures.jpeg_claiming(64, 0), "unreadable"),
         (pictures.raw_png(0, 0), "unreadable"),
@@ -200,7 +203,7 @@ def test_bombs_are_refused_by_their_header(file, data):
         (b"\x89PN", "cut_short"),
     ],
     ids=[
-        "1000-scans", "20000-segments", "100000-chunks", "jpeg-zero-width", "jpeg-zero-height",
+        "1000-scans", "45-large-scans", "20000-segments", "100000-chunks", "1001-frames", "long-text", "jpeg-zero-width", "jpeg-zero-height",
         "png-zero", "jpeg-nothing", "png-no-header", "webp-no-frame", "png-no-data", "1-byte", "3-bytes",
     ],
 )  # fmt: skip
@@ -365,12 +368,15 @@ def test_damaged_data(file, folder):
 
 def test_text_bomb(file, folder):
     bomb = pictures.chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"A" * 64_000_000, 9))
-    assert prepare_refusal(file(pictures.raw_png(8, 8, extra=bomb)), folder) == "too_complex"
+    assert prepare_refusal(file(pictures.raw_png(8, 8, extra=bomb)), folder) == "too_much_text"
 
 
 def test_largest_allowed_pictures_fit_into_the_memory(file, folder):
+    colour_key = pictures.chunk(b"tRNS", bytes(6))
     for data in (
         pictures.raw_png(9400, 5300, depth=16, colour=6),
+        pictures.raw_png(9400, 5300, colour=2, extra=colour_key),
+        pictures.raw_png(9400, 5300, colour=4),
         pictures.webp_bomb(5000, 5000),
     ):
         imaging.prepare(file(data), directory=folder, max_pixels=MAX_PIXELS)

@@ -26,9 +26,9 @@ def create_upload(
     mime_type: str,
     width: int,
     height: int,
-) -> Image | None:
-    """The new row, or None when the user has these bytes already."""
-    return SQL["create_upload"].optional(
+) -> Image:
+    """The new row; UniqueViolation images_upload_key when the user has these bytes already."""
+    return SQL["create_upload"].one(
         conn,
         Image,
         image_id=image_id,

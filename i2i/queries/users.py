@@ -33,6 +33,11 @@ def find_by_email(conn: Connection[Any], *, email: str) -> User | None:
     return SQL["find_by_email"].optional(conn, User, email=email)
 
 
+def lock(conn: Connection[Any], *, user_id: UUID) -> int:
+    """1, or 0 when the user is gone."""
+    return SQL["lock"].execute(conn, user_id=user_id)
+
+
 def list_all(conn: Connection[Any]) -> list[User]:
     return SQL["list_all"].many(conn, User)
 

@@ -7,7 +7,7 @@ bytes without a row, which a sweep removes.
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from i2i.errors import ImagingFailed, InvalidImage, NotFound, StorageError
 from i2i.gateways.storage import Storage, image_key, incoming
 from i2i.imaging import Header
 from i2i.models import Image, ImageStatus, PrepareTask
-from i2i.queries import images, jobs, trash
+from i2i.queries import images, jobs, trash, users
 from i2i.services import Connect
 
 MOST_CRASHES = 3
@@ -84,19 +84,14 @@ def _receive_one(
     connect: Connect, storage: Storage, settings: Settings, *, user_id: UUID, upload: Upload
 ) -> Received | Refusal:
     try:
-        header = _check(settings, upload)
-        with connect() as conn:
-            _check_quota(conn, settings, user_id=user_id, upload=upload)
-        image_id = uuid4()
-        filename = f"original{SUFFIXES[header.mime_type]}"
-        key = image_key(user_id, image_id, filename)
-        storage.put(key, upload.path)
-        with connect() as conn:
-            received = _record(
-                conn, upload=upload, header=header, user_id=user_id, image_id=image_id, key=key
-            )
-        if received.duplicate:
-            storage.delete(key)
+        received = _keep(
+            connect,
+            storage,
+            settings,
+            user_id=user_id,
+            upload=upload,
+            header=_check(upload, settings),
+        )
     except InvalidImage as error:
         return Refusal(upload.filename, error.code, str(error))
     except StorageError as error:
@@ -106,7 +101,7 @@ def _receive_one(
     return received
 
 
-def _check(settings: Settings, upload: Upload) -> Header:
+def _check(upload: Upload, settings: Settings) -> Header:
     if upload.failure is not None:
         raise upload.failure
     if upload.too_large:
@@ -125,12 +120,51 @@ def too_large(settings: Settings) -> str:
     )
 
 
+def _keep(
+    connect: Connect,
+    storage: Storage,
+    settings: Settings,
+    *,
+    user_id: UUID,
+    upload: Upload,
+    header: Header,
+) -> Received:
+    """Store the bytes, then the row; what is refused in between leaves no bytes behind.
+
+    After trouble with the database the bytes stay: a COMMIT whose answer is lost may have happened.
+    """
+    image_id = uuid4()
+    key = image_key(user_id, image_id, f"original{SUFFIXES[header.mime_type]}")
+    try:
+        storage.put(key, upload.path)
+        with connect() as conn, conn.transaction():
+            received = _record(
+                conn,
+                settings,
+                upload=upload,
+                header=header,
+                user_id=user_id,
+                image_id=image_id,
+                key=key,
+            )
+    except (InvalidImage, NotFound, StorageError):
+        _forget(storage, key)
+        raise
+    if received.duplicate:
+        _forget(storage, key)
+    return received
+
+
+def _forget(storage: Storage, key: str) -> None:
+    """Remove bytes that got no row; where that fails, the sweep finds them."""
+    with suppress(StorageError):
+        storage.delete(key)
+
+
 def _check_quota(
     conn: Connection[Any], settings: Settings, *, user_id: UUID, upload: Upload
 ) -> None:
-    """InvalidImage when the user has no room for it; bytes that are there already need none."""
-    if images.find_upload_by_sha256(conn, user_id=user_id, sha256=upload.sha256) is not None:
-        return
+    """InvalidImage when the user has no room for it; meant under users.lock."""
     stored = images.stored_bytes(conn, user_id=user_id).count
     if stored + upload.size > settings.storage_quota_bytes:
         trashed = trash.totals(conn, user_id=user_id).stored_bytes
@@ -146,6 +180,7 @@ def _check_quota(
 
 def _record(
     conn: Connection[Any],
+    settings: Settings,
     *,
     upload: Upload,
     header: Header,
@@ -153,30 +188,34 @@ def _record(
     image_id: UUID,
     key: str,
 ) -> Received:
-    """Write the row, or find the one that has these bytes; a trashed one comes back."""
-    with conn.transaction():
-        image = images.create_upload(
-            conn,
-            image_id=image_id,
-            user_id=user_id,
-            filename=key.rpartition("/")[2],
-            original_filename=upload.filename,
-            blob_url=key,
-            sha256=upload.sha256,
-            file_size=upload.size,
-            mime_type=header.mime_type,
-            width=header.width,
-            height=header.height,
-        )
-        if image is not None:
-            images.notify_work(conn)
-            return Received(image, duplicate=False)
-        image = images.find_upload_by_sha256(conn, user_id=user_id, sha256=upload.sha256)
-        if image is None:
-            raise StorageError("This photo was deleted while it was sent again. Add it once more.")
-        if image.deleted_at is not None:
-            images.set_deleted(conn, image_id=image.id, user_id=user_id, deleted=False)
+    """Write the row, or find the one that has these bytes; a trashed one comes back.
+
+    One upload of a user at a time, so that parallel ones cannot share the room that is left.
+    """
+    if not users.lock(conn, user_id=user_id):
+        raise NotFound("This account does not exist any more.")
+    image = images.find_upload_by_sha256(conn, user_id=user_id, sha256=upload.sha256)
+    if image is not None and (
+        image.deleted_at is None
+        or images.set_deleted(conn, image_id=image.id, user_id=user_id, deleted=False)
+    ):
         return Received(image, duplicate=True)
+    _check_quota(conn, settings, user_id=user_id, upload=upload)
+    image = images.create_upload(
+        conn,
+        image_id=image_id,
+        user_id=user_id,
+        filename=key.rpartition("/")[2],
+        original_filename=upload.filename,
+        blob_url=key,
+        sha256=upload.sha256,
+        file_size=upload.size,
+        mime_type=header.mime_type,
+        width=header.width,
+        height=header.height,
+    )
+    images.notify_work(conn)
+    return Received(image, duplicate=False)
 
 
 def get(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image:

@@ -20,7 +20,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
-from i2i.errors import NotFound
+from i2i.errors import NotFound, StorageError
 from i2i.gateways.storage import image_key, incoming
 from i2i.models import Image, ImageStatus
 from i2i.queries import images as queries
@@ -119,6 +119,9 @@ def create() -> ResponseReturnValue:
     )
     taken = [each for each in outcomes if isinstance(each, Received)]
     refused = [each for each in outcomes if isinstance(each, Refusal)]
+    full = next((each for each in refused if each.code == "storage"), None)
+    if full is not None and not taken:
+        raise StorageError(full.message)
     if wants_json():
         images = [_receipt(each) for each in taken]
         errors = [
@@ -172,14 +175,17 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     if wants_json():
         return jsonify(as_json(image))
     size = request.args.get("size")
-    name = image.original_filename if "download" in request.args else None
+    # Of the three only the original has bytes that a stranger chose: it is saved, never shown.
+    name = image.original_filename if size is None or "download" in request.args else None
     if size is None:
         return _bytes(key=image.blob_url, mime_type=image.mime_type, etag=image.sha256, name=name)
     if size not in {"thumb", "preview"}:
         raise NotFound("There is no such size.")
     if not image.has_preview:
         return Response(
-            PLACEHOLDER, mimetype="image/svg+xml", headers={"Cache-Control": "no-store"}
+            PLACEHOLDER,
+            mimetype="image/svg+xml",
+            headers={"Cache-Control": "no-store", "Content-Security-Policy": IMAGE_CSP},
         )
     return _copy(image, size=size, name=name)
 

@@ -1,13 +1,17 @@
 """Receiving uploads: real files on a real disk."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import factories
 import pictures
+import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from i2i.errors import NotFound, StorageError
 from i2i.queries import images as queries
@@ -132,6 +136,59 @@ def test_the_quota_counts_what_is_stored(receive, file, make_settings, owner, ot
     assert {answer.code for answer in refused} == {"quota"}
     assert "0.001 GB" in refused[0].message
     assert isinstance(receive(other, file(), settings=small)[0], Received)
+
+
+@pytest.fixture
+def at_once(database, storage):
+    """Receives each file in a thread of its own, all together; and who they are of."""
+
+    def receive_all(files, *, settings):
+        with (
+            ConnectionPool(
+                database, min_size=1, max_size=10, kwargs={"autocommit": True}
+            ) as connections,
+            psycopg.connect(database, autocommit=True) as conn,
+        ):
+            user = factories.make_user(conn)
+            start = Barrier(len(files))
+
+            def take(upload):
+                start.wait()
+                lend = connections.connection
+                return images.receive(lend, storage, settings, user_id=user.id, uploads=[upload])
+
+            with ThreadPoolExecutor(len(files)) as threads:
+                answers = [answer for (answer,) in threads.map(take, files)]
+            rows = conn.execute("SELECT blob_url FROM images ORDER BY blob_url").fetchall()
+        assert [key for (key,) in rows] == list(storage.keys()), (
+            "a row for all bytes, and no others"
+        )
+        return answers
+
+    return receive_all
+
+
+@pytest.mark.parametrize("number", [5, 50])
+def test_parallel_uploads_share_the_room_that_is_left(at_once, file, make_settings, number):
+    fifth = PHOTO.ljust(200_000, b"\0")
+    uploads = [file(fifth[:-1] + bytes([each])) for each in range(number)]
+    answers = at_once(uploads, settings=make_settings(STORAGE_QUOTA_MB="1"))
+    assert sum(isinstance(answer, Received) for answer in answers) == 5
+    refused = [answer.code for answer in answers if isinstance(answer, Refusal)]
+    assert refused == ["quota"] * (number - 5)
+
+
+def test_the_same_file_ten_times_at_once_is_one_row(at_once, file, settings):
+    answers = at_once([file() for _ in range(10)], settings=settings)
+    assert len({answer.image.id for answer in answers}) == 1
+    assert sum(answer.duplicate for answer in answers) == 9
+
+
+def test_an_account_that_ended_meanwhile_keeps_no_bytes(storage, receive, file, conn, owner):
+    conn.execute("DELETE FROM users WHERE id = %s", [owner.id])
+    with pytest.raises(NotFound):
+        receive(owner, file())
+    assert list(storage.keys()) == []
 
 
 def test_a_duplicate_fits_into_a_full_quota(receive, file, make_settings, owner):

@@ -288,6 +288,15 @@ def test_the_quota_speaks_before_the_disk_does(as_owner, app, conn, owner):
     assert stored(app) == []
 
 
+def test_a_disk_that_takes_nothing(as_owner, app, conn):
+    app.extensions["i2i"].storage.partial.write_text("a file in place of the folder")
+    answer = upload(as_owner, ("front.jpg", JPEG), ("letter.jpg", BAD["letter.jpg"]))
+    assert (answer.status_code, answer.json) == (507, {"error": "The file cannot be stored."})
+    assert upload_page(as_owner, ("front.jpg", JPEG)).status_code == 507
+    assert conn.execute("SELECT count(*) FROM images").fetchone() == (0,)
+    assert stored(app) == []
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -341,7 +350,7 @@ def test_an_original_comes_back_byte_for_byte(as_owner, photo):
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cache-Control"].startswith("private,")
     assert set(answer.headers["Vary"].split(", ")) == {"Accept", "Cookie"}
-    assert "Content-Disposition" not in answer.headers
+    assert answer.headers["Content-Disposition"].startswith("attachment; filename=")
     assert "Set-Cookie" not in answer.headers
 
 
