@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage faults heavy bench chaos screenshots lint fmt lock
+.PHONY: help run test coverage faults heavy security bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ faults: $(VENV)/.test ## kill a worker at each of its points in turn, freeze it,
 
 heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; 300 pictures as one ZIP; minutes
 	@$(BIN)/python -m pytest -q -m heavy tests/heavy $(ARGS)
+
+security: $(VENV)/.test ## try the 70 rows of the checklist on the running stack behind nginx; under four minutes
+	@PYTHONPATH=tests $(BIN)/python -m pytest -q -p rows -m "not heavy" tests/security $(ARGS)
 
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
