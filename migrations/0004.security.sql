@@ -25,3 +25,7 @@ CREATE TRIGGER audit_events_append_only BEFORE UPDATE OR DELETE ON audit_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER audit_events_never_emptied BEFORE TRUNCATE ON audit_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- What a user's pictures take, uploads and results together: asked at every upload and on every page
+-- of the history.
+CREATE INDEX images_user_index ON images (user_id) INCLUDE (file_size);
