@@ -817,3 +817,18 @@ class Usage:
     charged: Decimal
     unclear: int
     perhaps: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """Something done or refused, as it was recorded; `outcome` is "done" or "refused"."""
+
+    id: int
+    created_at: datetime
+    action: str
+    outcome: str
+    actor: str
+    ip_address: str | None
+    target: str
+    detail: str
+    request_id: str | None

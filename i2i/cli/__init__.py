@@ -7,6 +7,7 @@ def register(app: Flask) -> None:
     """Add every command to the application."""
     # Imported here: `python -m i2i.cli.run` imports this package too and needs none of them.
     from i2i.cli import (  # noqa: PLC0415
+        audit,
         db,
         jobs,
         practice,
@@ -17,6 +18,7 @@ def register(app: Flask) -> None:
     )
 
     for command in (
+        audit.group,
         db.group,
         db.seed,
         jobs.group,

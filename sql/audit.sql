@@ -1,0 +1,28 @@
+-- Audit: who did what, from where, to what. Rows are only ever added.
+
+-- name: record :exec
+INSERT INTO audit_events (action, outcome, actor_id, actor, ip_address, target, detail, request_id)
+VALUES (%(action)s, %(outcome)s, %(actor_id)s, %(actor)s, %(ip_address)s, %(target)s, %(detail)s,
+        %(request_id)s);
+
+-- name: list_newest :many
+-- An action's first word finds all that begin with it, as in "session".
+SELECT id, created_at, action, outcome, actor, ip_address, target, detail, request_id
+FROM audit_events
+WHERE created_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  AND (%(action)s::text IS NULL OR action = %(action)s OR starts_with(action, %(action)s || '.'))
+  AND (created_at, id) < (coalesce(%(before)s::timestamptz, 'infinity'),
+                          coalesce(%(before_id)s::bigint, 9223372036854775807))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
+-- name: list_of_actor :many
+SELECT id, created_at, action, outcome, actor, ip_address, target, detail, request_id
+FROM audit_events
+WHERE lower(actor) = lower(%(actor)s)
+  AND created_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  AND (%(action)s::text IS NULL OR action = %(action)s OR starts_with(action, %(action)s || '.'))
+  AND (created_at, id) < (coalesce(%(before)s::timestamptz, 'infinity'),
+                          coalesce(%(before_id)s::bigint, 9223372036854775807))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
