@@ -61,27 +61,51 @@ WHERE user_id = %(user_id)s AND deleted_at IS NULL
 ORDER BY created_at DESC, id DESC
 LIMIT %(page_size)s;
 
+-- name: pick_newest_by_name :many
+-- Among the newest pictures only, which are the whole page when the name is a common one.
+SELECT recent.id
+FROM (
+    SELECT id, created_at, original_image_id, status, workflow_name, verdict
+    FROM processing_jobs
+    WHERE user_id = %(user_id)s AND deleted_at IS NULL
+      AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+      AND (created_at, id) < (
+          coalesce(%(before)s::timestamptz, 'infinity'),
+          coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    ORDER BY created_at DESC, id DESC
+    LIMIT 500 + 2 * %(page_size)s::integer
+) AS recent
+JOIN images AS photo ON photo.id = recent.original_image_id
+WHERE recent.status = ANY(%(statuses)s::text[])
+  AND (%(workflow)s::text IS NULL OR recent.workflow_name = %(workflow)s)
+  AND (%(verdict)s::text IS NULL
+       OR recent.status = 'completed' AND coalesce(recent.verdict, 'none') = %(verdict)s)
+  AND position(lower(%(q)s) IN lower(photo.original_filename)) > 0
+ORDER BY recent.created_at DESC, recent.id DESC
+LIMIT %(page_size)s;
+
 -- name: pick_by_name :many
--- The photos with the name first, once, whatever the planner thinks of how many they are.
+-- The photos with the name first, once, then what was made of them, whatever the planner thinks of
+-- how many they are.
 WITH photo AS MATERIALIZED (
     SELECT id
     FROM images
     WHERE user_id = %(user_id)s AND NOT is_processed
       AND position(lower(%(q)s) IN lower(original_filename)) > 0
 )
-SELECT job.id
-FROM processing_jobs AS job
-JOIN photo ON photo.id = job.original_image_id
-WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
-  AND job.status = ANY(%(statuses)s::text[])
-  AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
+SELECT id
+FROM processing_jobs
+WHERE user_id = %(user_id)s AND deleted_at IS NULL
+  AND original_image_id = ANY(ARRAY(SELECT id FROM photo))
+  AND status = ANY(%(statuses)s::text[])
+  AND (%(workflow)s::text IS NULL OR workflow_name = %(workflow)s)
   AND (%(verdict)s::text IS NULL
-       OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
-  AND job.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
-  AND (job.created_at, job.id) < (
+       OR status = 'completed' AND coalesce(verdict, 'none') = %(verdict)s)
+  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND (created_at, id) < (
       coalesce(%(before)s::timestamptz, 'infinity'),
       coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-ORDER BY job.created_at DESC, job.id DESC
+ORDER BY created_at DESC, id DESC
 LIMIT %(page_size)s;
 
 -- name: page_batches :many

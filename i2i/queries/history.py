@@ -106,6 +106,35 @@ def pick_by_several(
     )
 
 
+def pick_newest_by_name(
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    q: str,
+    statuses: Sequence[str],
+    workflow: str | None,
+    verdict: str | None,
+    created_from: datetime | None,
+    before: datetime | None,
+    before_id: UUID | None,
+    page_size: int,
+) -> list[Id]:
+    """Of the newest hundreds: fewer than page_size means that there may be more."""
+    return SQL["pick_newest_by_name"].many(
+        conn,
+        Id,
+        user_id=user_id,
+        q=q,
+        statuses=list(statuses),
+        workflow=workflow,
+        verdict=verdict,
+        created_from=created_from,
+        before=before,
+        before_id=before_id,
+        page_size=page_size,
+    )
+
+
 def pick_by_name(
     conn: Connection[Any],
     *,

@@ -62,9 +62,10 @@ def pick(
     }
     statuses, workflow, verdict = chosen.all_statuses, chosen.workflow, chosen.verdict
     if chosen.q:
-        found = history.pick_by_name(
-            conn, q=chosen.q, statuses=statuses, workflow=workflow, verdict=verdict, **place
-        )
+        place |= {"q": chosen.q, "statuses": statuses, "workflow": workflow, "verdict": verdict}
+        found = history.pick_newest_by_name(conn, **place) if page_size else []
+        if page_size is None or len(found) < page_size:
+            found = history.pick_by_name(conn, **place)
     elif (bool(chosen.statuses), bool(workflow), bool(verdict)).count(True) > 1:
         found = history.pick_by_several(
             conn, statuses=statuses, workflow=workflow, verdict=verdict, **place
