@@ -131,8 +131,8 @@ class House:
         self.http.clear()
         return ended
 
-    def make_user(self, email=EMAIL):
-        self.flask("users", "create", email, "--password-stdin", stdin=PASSWORD)
+    def make_user(self, email=EMAIL, *options):
+        self.flask("users", "create", email, *options, "--password-stdin", stdin=PASSWORD)
 
     def ledger(self):
         """What the practice server would have charged for."""

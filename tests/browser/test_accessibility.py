@@ -25,9 +25,9 @@ def studio(copies, tmp_path_factory):
     """The pages alone, on a database where everything has happened; no worker moves it."""
     house = House(database=copies(), folder=tmp_path_factory.mktemp("studio"))
     house.flask("db", "seed")
-    for email in (houses.EMAIL, EMPTY, ADMIN):
+    for email in (houses.EMAIL, EMPTY):
         house.make_user(email)
-    house.flask("users", "set-role", ADMIN, "admin")
+    house.make_user(ADMIN, "--admin")
     with psycopg.connect(house.database, autocommit=True) as conn:
         folder = Path(house.folder)
         storage = make_storage(f"file://{folder}/blobs", data_dir=folder)
