@@ -21,6 +21,8 @@ ARCHITECTURE = TEXTS["docs/architecture.md"]
 JOB_STATES = TEXTS["docs/job-states.md"]
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 
+GUNICORN = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
+
 NEEDED = {"SECRET_KEY": "only-for-tests-0123456789"}
 
 EXAMPLES = {"POSTGRES_URL", "BLOB_URL", "PUBLIC_URL", "TRUSTED_HOSTS"}
@@ -178,6 +180,112 @@ def test_the_reference_lists_every_option(app):
         if option not in rows[name]
     ]
     assert missing == []
+
+
+# --- Deployment -------------------------------------------------------------------------------
+
+DEPLOY = ROOT / "docs" / "deploy"
+OPERATIONS = TEXTS["docs/operations.md"]
+UNITS = {path.name: path.read_text() for path in DEPLOY.glob("i2i-*.*")}
+SERVICES = sorted(name for name in UNITS if name.endswith(".service"))
+SHELL = "\n".join(re.findall(r"^```sh[^\n]*\n(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL))
+
+
+def options(unit):
+    """Name to values of a unit file."""
+    found = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", UNITS[unit], re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_unit_fits_what_the_page_installs(app, unit):
+    given = options(unit)
+    [user], [command], [folder] = given["User"], given["ExecStart"], given["WorkingDirectory"]
+    assert re.search(rf"for account in .*\b{user}\b.*; do\n  useradd", SHELL)
+    assert f'git clone "$REPOSITORY" {folder}\n' in SHELL
+    assert f">{given['EnvironmentFile'][0]}\n" in SHELL
+    for path in given["ReadWritePaths"]:
+        assert re.search(rf"install -d -o {user} .* {path}\n", SHELL)
+    program, *words = command.removeprefix(f"{folder}/.venv/bin/").split()
+    if program == "flask":
+        assert f"flask {words[0]}" in dict(commands_of(app.cli))
+    else:
+        assert (program, words) == ("gunicorn", ["wsgi:app"])
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_unit_takes_away_what_is_not_needed(unit):
+    given = options(unit)
+    for name, value in {
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "ProtectHome": "yes",
+        "PrivateTmp": "yes",
+        "PrivateDevices": "yes",
+        "CapabilityBoundingSet": "",
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+        "UMask": "0077",
+    }.items():
+        assert given[name] == [value], name
+    assert given["SystemCallFilter"][0] == "@system-service"
+    assert given["MemoryMax"]
+
+
+def test_units_wait_for_the_programs_to_end():
+    """Longer than they take for what is in hand: gunicorn.conf.py and the worker's own time."""
+    graceful = int(re.search(r"^graceful_timeout = (\d+)", GUNICORN, re.MULTILINE)[1])
+    assert int(options("i2i-web.service")["TimeoutStopSec"][0]) > graceful
+    assert int(options("i2i-worker.service")["TimeoutStopSec"][0]) > worker.DRAIN_SECONDS
+
+
+def test_nginx_the_socket_and_gunicorn_have_one_address():
+    [address] = options("i2i-web.socket")["ListenStream"]
+    assert f'bind = "{address}"' in GUNICORN
+    assert f"server {address}" in (DEPLOY / "nginx.conf").read_text()
+
+
+def test_the_environment_file_holds(tmp_path):
+    text = (DEPLOY / "i2i.env").read_text()
+    listed = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    assert set(listed) <= set(VARIABLES)
+    for name, value in list(listed.items()):
+        if name.endswith("_FILE"):
+            assert Path(value).parent == Path("/etc/i2i")
+            assert Path(value).name in re.search(r"for secret in (.*); do", SHELL)[1]
+            listed[name] = str(tmp_path / name)
+            Path(listed[name]).write_text("")
+    Path(listed["SECRET_KEY_FILE"]).write_text(NEEDED["SECRET_KEY"])
+    settings = Settings.from_env(listed)
+    assert str(settings.data_dir) in options("i2i-web.service")["ReadWritePaths"]
+    assert settings.practice
+    assert settings.trusted_proxies == 1
+
+
+def test_every_command_of_the_page_exists(app):
+    known = set(dict(commands_of(app.cli)))
+    page = re.sub(r"/usr/\S+", "", OPERATIONS)
+    used = re.findall(r"(?:^|`)i2i ([a-z][a-z -]*[a-z])", page, re.MULTILINE)
+    assert len(used) > 10
+    for words in used:
+        first = " ".join(words.split(" --")[0].split()[:2])
+        assert {f"flask {first}", f"flask {first.split()[0]}"} & known or any(
+            name.startswith(f"flask {first} ") for name in known
+        ), words
+
+
+def test_every_unit_of_the_page_exists():
+    used = set(re.findall(r"\bi2i-[a-z]+(?:\.\w+)?", SHELL))
+    assert used
+    for name in used:
+        assert name in UNITS or f"{name}.service" in UNITS, name
+
+
+def test_every_file_of_the_page_exists():
+    named = set(re.findall(r"docs/deploy/[\w.*-]+", OPERATIONS))
+    assert len(named) > 6
+    assert [name for name in named if not list(ROOT.glob(name))] == []
 
 
 # --- Workflows, practice, tables, states ------------------------------------------------------

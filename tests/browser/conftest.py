@@ -1,7 +1,14 @@
-"""A house and pages; without a Chromium the journeys are skipped, which .ci/run does not accept."""
+"""A house and pages; without a Chromium the journeys are skipped, which .ci/run does not accept.
+
+With I2I_JOURNEY_URL the pages are another house's, as `docs/deploy/rehearse.sh` has installed one.
+"""
+
+import os
+from types import SimpleNamespace
 
 import house as houses
 import pytest
+import urllib3
 from chromium import CHROMIUM, QUIET
 from house import House
 from playwright.sync_api import expect
@@ -22,9 +29,21 @@ def browser_type_launch_args(browser_type_launch_args):
     return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": QUIET}
 
 
+ELSEWHERE = os.environ.get("I2I_JOURNEY_URL")
+
+
 @pytest.fixture(scope="module")
-def house(copies, tmp_path_factory):
+def house(request, tmp_path_factory):
     """One running i2i for the journeys of a module, with two users."""
+    if ELSEWHERE:
+        http = urllib3.PoolManager(
+            retries=False,
+            timeout=houses.PATIENCE,
+            ca_certs=os.environ["I2I_JOURNEY_CERTIFICATE"],
+        )
+        yield SimpleNamespace(url=ELSEWHERE, http=http)
+        return
+    copies = request.getfixturevalue("copies")
     running = House(database=copies(), folder=tmp_path_factory.mktemp("house")).open()
     running.make_user(houses.EMAIL)
     running.make_user(houses.OTHER)
@@ -38,7 +57,9 @@ def open_page(house, browser):
     contexts, complaints = [], []
 
     def open_(**options):
-        context = browser.new_context(base_url=house.url, **options)
+        context = browser.new_context(
+            base_url=house.url, ignore_https_errors=bool(ELSEWHERE), **options
+        )
         context.set_default_timeout(houses.PATIENCE * 1000)
         contexts.append(context)
         page = context.new_page()
