@@ -29,3 +29,38 @@ CREATE TRIGGER audit_events_never_emptied BEFORE TRUNCATE ON audit_events
 -- What a user's pictures take, uploads and results together: asked at every upload and on every page
 -- of the history.
 CREATE INDEX images_user_index ON images (user_id) INCLUDE (file_size);
+
+-- Names as people count and read them: IMG_2 before IMG_10, a before B, é beside e, the ending apart.
+-- A function and no collation, because not every PostgreSQL is built with ICU. The length is what an
+-- index takes, whatever somebody names a file.
+CREATE FUNCTION name_key(name text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT left(regexp_replace(regexp_replace(regexp_replace(
+        lower(normalize(regexp_replace(name, '\.[^.]*$', ''), NFD)),
+        '[\u0300-\u036F]', '', 'g'),
+        '([0-9]+)', '00000000000000000000\1', 'g'),
+        '[0-9]*([0-9]{20})', '\1', 'g'), 500)
+    $$;
+ALTER TABLE images
+    ADD COLUMN sort_name text COLLATE "C" NOT NULL GENERATED ALWAYS AS (name_key(original_filename)) STORED,
+    -- When the first photo came that was uploaded together with this one.
+    ADD COLUMN upload_began_at timestamptz NOT NULL DEFAULT now();
+UPDATE images SET upload_began_at = upload.began_at
+FROM (
+    SELECT id, min(created_at) OVER (PARTITION BY user_id, number) AS began_at
+    FROM (
+        SELECT id, user_id, created_at, count(*) FILTER (WHERE apart) OVER upload AS number
+        FROM (
+            SELECT id, user_id, created_at,
+                   created_at - lag(created_at) OVER (PARTITION BY user_id ORDER BY created_at, id)
+                       > interval '10 minutes' AS apart
+            FROM images
+            WHERE NOT is_processed
+        ) AS photo
+        WINDOW upload AS (PARTITION BY user_id ORDER BY created_at, id)
+    ) AS numbered
+) AS upload
+WHERE upload.id = images.id;
+CREATE INDEX images_user_upload_index ON images (user_id, upload_began_at DESC, sort_name, id)
+    WHERE NOT is_processed AND deleted_at IS NULL;

@@ -2,10 +2,18 @@
 
 -- name: create_upload :one
 -- Bytes that the user has already are refused (images_upload_key): look first, under users.lock.
+-- What comes within ten minutes of the photo before belongs to the same upload, however many
+-- requests it is: there it stands in name order.
 INSERT INTO images (id, user_id, filename, original_filename, blob_url, sha256, file_size,
-                    mime_type, width, height)
+                    mime_type, width, height, upload_began_at)
 VALUES (%(image_id)s, %(user_id)s, %(filename)s, %(original_filename)s, %(blob_url)s, %(sha256)s,
-        %(file_size)s, %(mime_type)s, %(width)s, %(height)s)
+        %(file_size)s, %(mime_type)s, %(width)s, %(height)s,
+        coalesce((SELECT earlier.upload_began_at
+                  FROM images AS earlier
+                  WHERE earlier.user_id = %(user_id)s AND NOT earlier.is_processed
+                    AND earlier.created_at > now() - interval '10 minutes'
+                  ORDER BY earlier.created_at DESC, earlier.id DESC
+                  LIMIT 1), now()))
 RETURNING id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
           height, is_processed, status, rejection, has_preview, created_at, deleted_at;
 
@@ -74,7 +82,7 @@ SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mi
 FROM images
 WHERE id = ANY(%(image_ids)s::uuid[]) AND user_id = %(user_id)s
   AND NOT is_processed AND deleted_at IS NULL
-ORDER BY original_filename, created_at, id;
+ORDER BY sort_name, created_at, id;
 
 -- name: list_of_batch :many
 -- Its photos that can still be used, in name order: of all its pictures, of those in a state, or of
@@ -89,7 +97,7 @@ WHERE user_id = %(user_id)s AND NOT is_processed AND deleted_at IS NULL
       WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
         AND (%(status)s::text IS NULL OR processing_jobs.status = %(status)s)
         AND (%(verdict)s::text IS NULL OR verdict = %(verdict)s))
-ORDER BY original_filename, created_at, id;
+ORDER BY sort_name, created_at, id;
 
 -- name: lock_uploads :exec
 -- Nothing turns `rejected` between the look at the photos and the batch that uses them.
@@ -114,7 +122,7 @@ WHERE output.job_id = %(job_id)s AND image.user_id = %(user_id)s
 ORDER BY output.arrived_at, image.id;
 
 -- name: list_results :many
--- The files that jobs have made, what came late beside them.
+-- The files that jobs have made, what came late beside them, in the photos' name order.
 SELECT job.id AS job_id, version.version AS workflow_version, image.original_filename, image.blob_url,
        image.sha256, image.file_size, image.created_at
 FROM unnest(%(job_ids)s::uuid[]) AS chosen (id)
@@ -126,19 +134,31 @@ CROSS JOIN LATERAL (
     SELECT output.image_id FROM further_outputs AS output WHERE output.job_id = job.id
 ) AS made
 JOIN images AS image ON image.id = made.image_id
+JOIN images AS photo ON photo.id = job.original_image_id
 WHERE job.user_id = %(user_id)s AND job.deleted_at IS NULL
-ORDER BY image.created_at, image.id;
+ORDER BY photo.sort_name, photo.created_at, photo.id, image.sort_name, image.created_at, image.id;
 
 -- name: page_uploads :many
+-- The newest upload first, its photos in name order. The place of the cursor's photo is looked up;
+-- where it is gone, its upload begins anew, so that no photo is left out.
+WITH place AS (
+    SELECT upload_began_at, sort_name
+    FROM images
+    WHERE id = %(before_id)s AND user_id = %(user_id)s
+)
 SELECT id, user_id, filename, original_filename, blob_url, sha256, file_size, mime_type, width,
        height, is_processed, status, rejection, has_preview, created_at, deleted_at
 FROM images
 WHERE user_id = %(user_id)s AND NOT is_processed AND deleted_at IS NULL
   AND (%(status)s::text IS NULL OR status = %(status)s)
-  AND (created_at, id) < (
-      coalesce(%(before)s::timestamptz, 'infinity'),
-      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-ORDER BY created_at DESC, id DESC
+  AND upload_began_at <= coalesce(
+      (SELECT upload_began_at FROM place), %(before)s::timestamptz, 'infinity')
+  AND (upload_began_at < coalesce(
+           (SELECT upload_began_at FROM place), %(before)s::timestamptz, 'infinity')
+       OR (sort_name, id) > (
+           coalesce((SELECT sort_name FROM place), ''),
+           coalesce(%(before_id)s::uuid, '00000000-0000-0000-0000-000000000000')))
+ORDER BY upload_began_at DESC, sort_name, id
 LIMIT %(page_size)s;
 
 -- name: list_orphaned :many

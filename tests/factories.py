@@ -67,7 +67,10 @@ def make_image(
     elif status == "rejected":
         images.reject(conn, image_id=image_id, fence=0, rejection="Not readable.")
     if created_at is not None:
-        conn.execute("UPDATE images SET created_at = %s WHERE id = %s", [created_at, image_id])
+        conn.execute(
+            "UPDATE images SET created_at = %(at)s, upload_began_at = %(at)s WHERE id = %(id)s",
+            {"at": created_at, "id": image_id},
+        )
     return images.find(conn, image_id=image_id, user_id=user.id)
 
 

@@ -23,11 +23,11 @@ INSERT INTO users (email, password_hash)
 SELECT 'user' || n || '@example.com', 'x' FROM generate_series(1, 20) AS n;
 
 INSERT INTO images (user_id, filename, original_filename, blob_url, sha256, file_size, mime_type,
-                    width, height, status, created_at)
+                    width, height, status, created_at, upload_began_at)
 SELECT (SELECT id FROM users WHERE email = 'user' || (n % 20 + 1) || '@example.com'),
        'original.jpg', n || '.jpg', 'users/' || n, lpad(to_hex(n), 64, '0'), 1000, 'image/jpeg',
        100, 100, CASE WHEN n % 400 = 0 THEN 'preparing' ELSE 'ready' END,
-       now() - n * interval '10 minutes'
+       now() - n * interval '10 minutes', now() - n / 400 * interval '1 day'
 FROM generate_series(1, 8000) AS n;
 
 INSERT INTO batches (user_id, workflow_version_id, parameters, variations, pilot, client_key,
@@ -93,7 +93,8 @@ EXPECTED = [
     ("jobs", "find_card", {"processing_jobs_pkey"}),
     ("jobs", "count_in_flight", {"processing_jobs_moving_index"}),
     ("jobs", "find_by_fal_id", {"processing_jobs_fal_job_index"}),
-    ("images", "page_uploads", {"images_user_newest_index"}),
+    ("images", "page_uploads", {"images_user_upload_index"}),
+    ("images", "create_upload", {"images_user_newest_index"}),
     ("images", "claim_preparing", {"images_preparing_index"}),
     ("images", "find_upload_by_sha256", {"images_upload_key"}),
     ("batches", "find_version", {"processing_jobs_place_key"}),

@@ -137,7 +137,7 @@ def list_further_outputs(conn: Connection[Any], *, job_id: UUID, user_id: UUID) 
 def list_results(
     conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID
 ) -> list[ResultFile]:
-    """Oldest first; a job has several where pictures came late."""
+    """In the photos' name order; a job has several where pictures came late."""
     return SQL["list_results"].many(conn, ResultFile, job_ids=list(job_ids), user_id=user_id)
 
 
@@ -150,7 +150,9 @@ def page_uploads(
     before: datetime | None = None,
     before_id: UUID | None = None,
 ) -> list[Image]:
-    """Newest first; `before` and `before_id` are the last row of the page before."""
+    """The newest upload first, each in name order; `before` (created_at) and `before_id` are the
+    last row of the page before.
+    """
     return SQL["page_uploads"].many(
         conn,
         Image,

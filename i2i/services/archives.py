@@ -80,7 +80,7 @@ def plan(
         raise Refused("There is no picture to download yet.")
     taken = {MANIFEST}
     rows, entries = [], []
-    for file in sorted(files, key=lambda each: each.original_filename):
+    for file in files:
         there = _is_there(storage, file)
         name = filenames.distinct(file.original_filename, taken=taken) if there else ""
         rows.append(_row(cards[file.job_id], file=file, name=name))

@@ -79,7 +79,7 @@ def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | Non
         refused=refused or [],
         older_url=older and url_for("images.upload", after=older),
         newer_url=url_for("images.upload") if after else None,
-        page_words="Newest first",
+        page_words="Newest upload first, by name",
     )
 
 

@@ -10,26 +10,95 @@ from i2i.queries import images
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def test_uploads_are_turned_over_page_by_page(conn, owner, other):
-    made = [
-        factories.make_image(conn, user=owner, created_at=START + timedelta(minutes=number // 3))
-        for number in range(7)
-    ]
-    factories.make_image(conn, user=other)
-    factories.make_result(conn, user=owner)
+def turn_over(conn, user, *, page_size):
     seen, last = [], None
     while page := images.page_uploads(
         conn,
-        user_id=owner.id,
-        page_size=2,
+        user_id=user.id,
+        page_size=page_size,
         before=last and last.created_at,
         before_id=last and last.id,
     ):
-        seen += page
+        seen += [image.original_filename for image in page]
         last = page[-1]
-    assert {image.id for image in seen} == {image.id for image in made}
-    order = [(image.created_at, image.id) for image in seen]
-    assert (len(seen), order) == (7, sorted(order, reverse=True))
+    return seen
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 5, 9])
+def test_the_newest_upload_comes_first_and_each_in_name_order(conn, owner, other, page_size):
+    """Whatever came first of an upload; a page may end within one."""
+    for minutes, name in [
+        (0, "old 2.jpg"),
+        (0, "old 10.jpg"),
+        (0, "old 1.jpg"),
+        (60, "new 10.jpg"),
+        (60, "new 9.jpg"),
+        (60, "new 9.jpg"),
+        (30, "zebra.jpg"),
+    ]:
+        at = START + timedelta(minutes=minutes)
+        factories.make_image(conn, user=owner, name=name, created_at=at)
+    factories.make_image(conn, user=other)
+    factories.make_result(conn, user=owner)
+    newest = ["new 9.jpg", "new 9.jpg", "new 10.jpg"]
+    assert turn_over(conn, owner, page_size=page_size) == [
+        *newest,
+        "zebra.jpg",
+        *("old 1.jpg", "old 2.jpg", "old 10.jpg"),
+    ]
+
+
+def test_what_comes_within_minutes_is_one_upload(conn, owner, other):
+    """`now()` stands still here, so it is the photos before that are moved into the past."""
+    for name, user in [("c.jpg", owner), ("b.jpg", owner), ("x.jpg", other), ("a.jpg", owner)]:
+        factories.make_image(conn, user=user, name=name)
+        conn.execute(
+            "UPDATE images SET created_at = created_at - interval '7 minutes',"
+            " upload_began_at = upload_began_at - interval '7 minutes'"
+        )
+    assert turn_over(conn, owner, page_size=2) == ["a.jpg", "b.jpg", "c.jpg"]
+    conn.execute("UPDATE images SET created_at = created_at - interval '7 minutes'")
+    factories.make_image(conn, user=owner, name="z.jpg")
+    assert turn_over(conn, owner, page_size=2) == ["z.jpg", "a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_a_page_goes_on_where_its_photo_is_gone_for_good(conn, owner):
+    made = [factories.make_image(conn, user=owner, name=f"{number}.jpg") for number in range(3)]
+    conn.execute("DELETE FROM images WHERE id = %s", [made[0].id])
+    left = images.page_uploads(
+        conn, user_id=owner.id, page_size=9, before=made[0].created_at, before_id=made[0].id
+    )
+    assert [image.id for image in left] == [made[1].id, made[2].id]
+
+
+NAMES = [
+    *("7.jpg", "0008.jpg", "9.jpg", "10.jpg", "90 b.jpg", "90-a.jpg"),
+    *("a.jpg", "B.PNG", "cafe 1.jpg", "CAFÉ 2.jpg", "cafz.jpg"),
+    *("IMG_2.jpg", "IMG_2 copy.jpg", "img_2_b.jpg", "IMG_10.jpg", "IMG_0100.jpg", "IMG_1000.jpg"),
+    *("IMG_20260301_9.jpg", "IMG_20260301_12.jpg"),
+    *(
+        "look 99999999999999999998.jpg",
+        "look 99999999999999999999.jpg",
+        "スタジオ2.jpg",
+        "スタジオ10.jpg",
+    ),
+]
+"""In the order in which people count and read them."""
+
+
+def test_names_stand_as_people_count(conn, owner):
+    made = [factories.make_image(conn, user=owner, name=name) for name in sorted(NAMES)]
+    ids = [image.id for image in made]
+    found = images.find_uploads(conn, image_ids=ids, user_id=owner.id)
+    assert [image.original_filename for image in found] == NAMES
+
+
+@pytest.mark.parametrize(
+    "name", ["a1" * 127, "9" * 255, "é" * 255, "\U0001f457" * 255, ".jpg", "0"]
+)
+def test_no_name_is_too_odd_for_the_order(conn, owner, name):
+    image = factories.make_image(conn, user=owner, name=name)
+    assert turn_over(conn, owner, page_size=1) == [image.original_filename]
 
 
 def test_uploads_of_one_state(conn, owner):

@@ -121,6 +121,14 @@ def test_the_manifest_says_how_each_was_made_and_runs_nothing(conn, owner, make_
     }
 
 
+def test_files_and_manifest_stand_in_the_photos_order(make_picture, pack):
+    names = ["look 2.jpg", "look 2 back.jpg", "LOOK 9.jpg", "look 10.jpg"]
+    data = pack([make_picture(name) for name in sorted(names)])
+    assert [row["source"] for row in manifest_of(data)] == names
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        assert packed.namelist() == [*(f"{name}_basic-v1_1.png" for name in names), "manifest.csv"]
+
+
 def test_a_picture_that_came_late_is_in_it_too(conn, owner, storage, make_picture, pack):
     job = make_picture("coat.jpg")
     late = factories.make_result(conn, user=owner, name="coat_basic-v1_1_late.png")

@@ -78,6 +78,20 @@ def test_a_batch_and_its_pictures(conn, create, order, workflow):
     assert [job.position for job in made] == [1, 2, 3, 4]
 
 
+def test_pictures_stand_in_the_order_in_which_people_count(conn, create, order, owner):
+    photos = {
+        name: factories.make_image(conn, user=owner, name=name)
+        for name in ("IMG_10.jpg", "IMG_9.jpg", "img_2.jpg")
+    }
+    batch = create(order(image_ids=[each.id for each in photos.values()], pilot=2))
+    made = [(job.original_image_id, job.status) for job in factories.jobs_of(conn, batch)]
+    assert made == [
+        (photos["img_2.jpg"].id, "pending"),
+        (photos["IMG_9.jpg"].id, "pending"),
+        (photos["IMG_10.jpg"].id, "held"),
+    ]
+
+
 def test_a_pilot_holds_the_rest_back(conn, create, order, owner, other):
     batch = create(order(variations=2, pilot=1))
     statuses = [job.status for job in factories.jobs_of(conn, batch)]

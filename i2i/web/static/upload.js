@@ -10,11 +10,14 @@ import { preview } from "./previews.js";
 import { note, tell } from "./tally.js";
 
 const form = document.getElementById("drop");
-const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+// As the server orders them: IMG_2 before IMG_10, the ending apart.
+const numeric = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+const stem = ({ name }) => name.replace(/\.[^.]*$/, "");
+const byName = (a, b) => numeric.compare(stem(a), stem(b));
 
 function take(files, leftOut) {
   note.leftOut = leftOut;
-  const fresh = files.sort((a, b) => byName.compare(a.name, b.name)).map((file) => ({ file, frame: newFrame(file.name) }));
+  const fresh = files.sort(byName).map((file) => ({ file, frame: newFrame(file.name) }));
   photos.prepend(...fresh.map(({ frame }) => frame));
   for (const { file, frame } of fresh) {
     const upload = enqueue(file, frame);
