@@ -72,6 +72,13 @@ def test_choose_delete_and_get_back(pictures_of, open_page):
     expect(page.get_by_role("heading", name="The trash is empty")).to_be_visible()
     page.goto("/jobs?q=scripted")
     expect(frames).to_have_count(24)
+    page.get_by_role("link", name="Batches").click()
+    expect(page.get_by_role("link", name="31 photos, ")).to_be_visible()
+    page.get_by_role("link", name="Pictures").click()
+    for number in range(2):
+        boxes.nth(number).check()
+    dock.get_by_role("button", name="Run again…").click()
+    expect(page.get_by_role("heading", name="2 photos")).to_be_visible()
 
 
 def test_without_javascript(pictures_of, open_page):
@@ -79,6 +86,10 @@ def test_without_javascript(pictures_of, open_page):
     page = open_page(java_script_enabled=False)
     sign_in(page)
     search(page, "plain")
+    page.get_by_role("checkbox", name="Choose plain-2.jpg").check()
+    page.get_by_role("button", name="Run again…").click()
+    expect(page.get_by_role("heading", name="1 photo")).to_be_visible()
+    page.goto("/jobs?q=plain")
     page.get_by_role("checkbox", name="Choose plain-2.jpg").check()
     page.get_by_role("button", name="Delete…").click()
     expect(page.get_by_role("heading", name="Delete 1 picture?")).to_be_visible()
@@ -92,6 +103,10 @@ def test_without_javascript(pictures_of, open_page):
         page.get_by_role("button", name=re.compile("^Restore plain")).first.click()
     page.goto("/jobs?q=plain")
     expect(page.locator(".frame")).to_have_count(3)
+    page.get_by_role("link", name="Failed").click()
+    expect(page.get_by_role("heading", name="No picture matches")).to_be_visible()
+    page.goto("/jobs?view=batches&q=plain")
+    expect(page.get_by_role("link", name="4 photos, ")).to_be_visible()
 
 
 def test_by_keyboard(pictures_of, open_page):

@@ -1,6 +1,9 @@
 """The whole job as a photographer does it, with real photographs, with JavaScript and without."""
 
+import csv
+import io
 import re
+import zipfile
 
 import house as houses
 import pictures
@@ -55,6 +58,31 @@ def check_results(page, *, shape, names):
     return links
 
 
+def check_archives(page, batch, *, names):
+    """The ZIP of the batch, and that of two of its pictures chosen in the history."""
+    page.goto(batch)
+    with page.expect_download() as download:
+        page.get_by_role("link", name=f"Download {len(names)} (ZIP)").click()
+    check_archive(download.value.path(), names=names)
+    page.goto("/jobs")
+    for name in names[:2]:
+        page.get_by_role("checkbox", name=f"Choose {name}").first.check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=re.compile(r"^Download .*\(ZIP\)")).click()
+    check_archive(download.value.path(), names=names[:2])
+
+
+def check_archive(path, *, names):
+    """It holds a picture of each of these, whole, and a manifest that says which is whose."""
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        *files, manifest = archive.namelist()
+        rows = list(csv.DictReader(io.StringIO(archive.read(manifest).decode("utf-8-sig"))))
+    assert manifest == "manifest.csv"
+    assert sorted(row["source"] for row in rows) == sorted(names)
+    assert sorted(row["result"] for row in rows) == sorted(files)
+
+
 def check_stamped(picture):
     """The lower right corner holds the dark plate with the word PRACTICE in white."""
     width, height = picture.size
@@ -83,7 +111,9 @@ def test_the_job_with_javascript(house, open_page, photos):
     page.get_by_role("button", name="Make 3 pictures").click()
 
     expect(page.locator("#status")).to_contain_text("All 3 done")
-    links = check_results(page, shape="3:4", names=["coffee.jpg", "astronaut.jpg", "rocket.jpg"])
+    batch, names = page.url, ["coffee.jpg", "astronaut.jpg", "rocket.jpg"]
+    links = check_results(page, shape="3:4", names=names)
+    check_archives(page, batch, names=names)
 
     page.goto("/jobs")
     expect(page.locator(".frame")).to_have_count(earlier + 3)
@@ -114,6 +144,7 @@ def test_the_job_without_javascript(house, open_page, photos):
             break
         page.goto(batch)
     check_results(page, shape="16:9", names=names)
+    check_archives(page, batch, names=names)
 
 
 def nobody_else_sees(house, links):

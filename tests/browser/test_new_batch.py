@@ -148,6 +148,8 @@ def test_the_form_by_keyboard(house, enter, visitor):
     batch = visitor.get(page.url.removeprefix(house.url)).json()
     asked = batch["jobs"][0]["parameters"]
     assert (asked["seed"], asked["style_strength"], asked["lighting_style"]) == (7, 50, "natural")
+    page.goto(start.partition("&preset")[0])  # what was used last is where the next one begins
+    expect(page.get_by_role("radio", name="Natural")).to_be_checked()
 
 
 def test_the_form_without_javascript(house, enter, visitor):
