@@ -150,9 +150,7 @@ def page_uploads(
     before: datetime | None = None,
     before_id: UUID | None = None,
 ) -> list[Image]:
-    """The newest upload first, each in name order; `before` (created_at) and `before_id` are the
-    last row of the page before.
-    """
+    """Newest upload first, each in name order; `before…` are the last row of the page before."""
     return SQL["page_uploads"].many(
         conn,
         Image,
