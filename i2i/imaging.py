@@ -75,7 +75,12 @@ def _confine(*, parent: int, memory: int, cpu: int) -> None:
 if __name__ == "__main__":
     _confine(**json.loads(sys.argv[1]))
 else:
+    import logging
+    import time
+
     from i2i.errors import ImagingFailed, InvalidImage
+
+    log = logging.getLogger("i2i.imaging")
 
 # Pillow comes after the limits; naming its WebP driver keeps it from loading all forty others.
 from PIL import Image, ImageCms, PngImagePlugin, WebPImagePlugin  # noqa: E402
@@ -477,6 +482,7 @@ def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None
         "copies": copies,
     }
     limits = {"parent": os.getpid(), "memory": MEMORY_BYTES, "cpu": CPU_SECONDS}
+    begin = time.monotonic()
     try:
         child = subprocess.run(
             [sys.executable, "-I", __file__, json.dumps(limits), json.dumps(request)],
@@ -492,6 +498,10 @@ def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None
         raise ImagingFailed(f"decoding did not finish within {WALL_SECONDS} s") from None
     except OSError as error:
         raise ImagingFailed(f"the decoder did not start: {error.strerror}") from error
+    # The kernel counts what the parent held at the fork as well, and keeps only the largest.
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    seconds = time.monotonic() - begin
+    log.info("decoded %s in %.2f s; %.0f MB was the most so far", source, seconds, largest)
     if child.returncode == -signal.SIGXCPU:
         _refuse("too_complex")
     if child.returncode in CRASHES:

@@ -139,9 +139,15 @@ def animated(encoder: str) -> bytes:
     return _encoded(frames[0], encoder, save_all=True, append_images=frames[1:], duration=40)
 
 
+def srgb_profile() -> bytes:
+    """The ICC profile of sRGB, without the time at which it was made."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + bytes(12) + profile[36:]
+
+
 def swapped_profile() -> bytes:
     """An ICC profile whose red and blue primaries are exchanged: its red is our blue."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile = bytearray(srgb_profile())
     count = int.from_bytes(profile[128:132], "big")
     for at in range(132, 132 + 12 * count, 12):
         signature = bytes(profile[at : at + 4])
@@ -216,7 +222,7 @@ def jpeg_with_zip() -> bytes:
     """Picture and archive at once."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("evil.html", "<script>alert(1)</script>")
+        archive.writestr(zipfile.ZipInfo("evil.html"), "<script>alert(1)</script>")
     return jpeg() + file.getvalue()
 
 

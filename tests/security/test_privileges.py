@@ -240,6 +240,6 @@ def test_row_60_no_version_is_below_its_floor(wanted):
 def test_row_60_the_libraries_in_pillows_wheel_are_above_theirs(capsys):
     found = {name: features.version(name) for name in LIBRARIES}
     with capsys.disabled():
-        print(f"\nPillow {version('pillow')} carries {found}")  # noqa: T201
+        print(f"\nPillow {version('pillow')} carries {found}")
     for name, floor in LIBRARIES.items():
         assert Version(found[name]) >= Version(floor), name
