@@ -7,9 +7,13 @@ after the fork, and holds as many connections as there are threads.
 import os
 from pathlib import Path
 
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
 from i2i import embedded
 from i2i.config import Settings
 from i2i.errors import DatabaseUnavailable
+from i2i.logs import configure_logging
 
 bind = "127.0.0.1:8000"
 worker_class = "gthread"
@@ -46,8 +50,22 @@ control_socket_disable = True
 if Path("/dev/shm").is_dir():  # noqa: S108 - a heartbeat file must not wait for a disk
     worker_tmp_dir = "/dev/shm"  # noqa: S108
 
+
+class Log(Logger):
+    """gunicorn's lines go where the application's go, in LOG_FORMAT."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+logger_class = Log
+
 # Here, because the hook `on_starting` runs after the application has been imported.
 try:
-    embedded.with_database(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    configure_logging(settings)
+    embedded.with_database(settings)
 except DatabaseUnavailable as error:
     raise SystemExit(f"i2i: {error}") from None

@@ -42,12 +42,17 @@ def options(settings: Settings, *, application: str) -> dict[str, Any]:
 
 
 def make_pool(
-    settings: Settings, *, size: int, application: str
+    settings: Settings, *, size: int, application: str, lock_seconds: int = 0
 ) -> ConnectionPool[Connection[Any]]:
     """A closed pool: the process that uses it opens it, after any fork.
 
-    A busy pool fails after 5 s instead of queueing requests without end.
+    A busy pool fails after 5 s instead of queueing requests without end; so does a statement that
+    waits for a lock, after `lock_seconds` (0: never), with LockNotAvailable.
     """
+
+    def limit(conn: Connection[Any]) -> None:
+        conn.execute("SELECT set_config('lock_timeout', %s, false)", [f"{lock_seconds}s"])
+
     return ConnectionPool(
         url(settings),
         min_size=1,
@@ -55,6 +60,7 @@ def make_pool(
         open=False,
         timeout=5,
         check=ConnectionPool.check_connection,
+        configure=limit if lock_seconds else None,
         kwargs=options(settings, application=application),
     )
 

@@ -3,6 +3,11 @@
 Messages are sentences that may be shown to a user as they stand.
 """
 
+import re
+
+KIND = re.compile(r"[\w.-]{1,80}")
+"""The shape of a provider's error type; what is not of it is some other text."""
+
 
 def plural(number: int, noun: str) -> str:
     """As in "1 photo", "3,000 photos"; for sentences, here and on pages."""
@@ -100,6 +105,14 @@ class FalError(I2IError):
         self.detail = detail
         self.http_status = http_status
         self.error_type = error_type
+
+    @property
+    def brief(self) -> str:
+        """For log lines: never fal's own words, which may repeat a prompt; the ledger has them."""
+        if self.http_status is None:
+            return self.detail
+        kind = self.error_type or ""
+        return f"HTTP {self.http_status} {kind if KIND.fullmatch(kind) else ''}".rstrip()
 
 
 class FalNotSent(FalError):

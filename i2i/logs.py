@@ -1,16 +1,63 @@
-"""Log lines on stderr: one line each, as text for people or JSON for machines."""
+"""Log lines on stderr: one line each, as text for people or JSON for machines.
+
+A line knows the request or the job that it belongs to from `i2i.origin`.
+"""
 
 import json
 import logging
+import re
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import TracebackType
 
+import psycopg
+
+from i2i import origin
 from i2i.config import Settings
 
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC, ISO 8601), level, logger, message, exception."""
+_WITHHELD = "(values are not logged)"
+
+
+class Formatter(logging.Formatter):
+    """What both formats share: whom a line belongs to, and exceptions without anybody's data."""
+
+    def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - logging's name
+        """The traceback, without the row that PostgreSQL quotes: it may hold a prompt."""
+        text = super().formatException(ei)
+        for error in _chain(ei[1]):
+            if isinstance(error, psycopg.Error):
+                for quoted in (error.diag.message_detail, error.diag.context):
+                    text = text.replace(quoted, _WITHHELD) if quoted else text
+        return text
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those that led to it."""
+    waiting, seen = [error], set()
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [each.__cause__, each.__context__]
+
+
+def _context() -> dict[str, str]:
+    """The ids of what this thread works on."""
+    here = origin.current()
+    ids = {"request_id": here.request_id, "job_id": here.job_id}
+    return {name: str(each) for name, each in ids.items() if each is not None}
+
+
+class JsonFormatter(Formatter):
+    """One JSON object a line, in ASCII, so that every reader sees the same line breaks.
+
+    time (UTC, ISO 8601), level, logger, message; request_id, job_id and exception if there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC)
@@ -19,21 +66,32 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_context(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
-class TextFormatter(logging.Formatter):
-    """Time in UTC, level, logger, message; line breaks become spaces, a traceback stays."""
+class TextFormatter(Formatter):
+    """Time in UTC, level, logger, message and ids, on one line; a traceback follows, indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
         self.converter = time.gmtime
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return " ".join(super().formatMessage(record).splitlines())
+        ids = "".join(f" {name}={value}" for name, value in _context().items())
+        return _printable(super().formatMessage(record)) + ids
+
+    def formatException(self, ei: ExcInfo) -> str:  # noqa: N802
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"    {_printable(line)}" for line in lines)
+
+
+def _printable(text: str) -> str:
+    """Without what could begin a line of its own or speak to a terminal."""
+    return re.sub(r"\s+", " ", "".join(each if each.isprintable() else " " for each in text))
 
 
 class StderrHandler(logging.Handler):
@@ -55,3 +113,6 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     root.addHandler(handler)
     root.setLevel(settings.log_level.upper())
+    logging.captureWarnings(capture=True)
+    # At "debug" it writes whole addresses, and that of a callback holds a token.
+    logging.getLogger("urllib3").setLevel(max(root.level, logging.INFO))

@@ -25,7 +25,7 @@ import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from i2i import __version__, filenames, imaging
+from i2i import __version__, filenames, imaging, origin
 from i2i.config import LEASE_SECONDS, Settings
 from i2i.errors import (
     FalAccount,
@@ -430,6 +430,10 @@ class Worker:
         """The work with its failures caught: the row is put off first, then the error is logged."""
 
         def step() -> None:
+            with origin.acting(actor="worker", job_id=_job_id(task)):
+                caught()
+
+        def caught() -> None:
             try:
                 work(task)
             except LeaseLostError:
@@ -520,14 +524,14 @@ class Worker:
         except FalNotSent as error:
             self._give_back(sending, error)
         except FalRejected as error:
-            log.info("job %s refused: %s", task.id, error.detail)
+            log.info("job %s refused: %s", task.id, error.brief)
             refused = error
             self._save(
                 lambda conn: job_service.refuse(conn, task=task, token=token, error=refused),
                 patience=None,
             )
         except FalUnclear as error:
-            log.warning("job %s: the answer was lost: %s", task.id, error.detail)
+            log.warning("job %s: the answer was lost: %s", task.id, error.brief)
             unclear = error
             self._save(
                 lambda conn: job_service.lose_answer(conn, task=task, token=token, error=unclear),
@@ -573,12 +577,12 @@ class Worker:
 
     def _give_back(self, sending: Sending, error: FalNotSent) -> None:
         """Provably not accepted. Trouble with the account is everybody's, so it stops sending."""
-        log.warning("job %s was not accepted: %s", sending.task.id, error.detail)
+        log.warning("job %s was not accepted: %s", sending.task.id, error.brief)
         account = error if isinstance(error, FalAccount) else None
 
         def save(conn: Connection[Any]) -> None:
             if account is not None and breaker_service.trip(conn, error=account):
-                log.error("sending is paused: the account at fal takes nothing: %s", error.detail)
+                log.error("sending is paused: the account at fal takes nothing: %s", error.brief)
             job_service.give_back(
                 conn,
                 task=sending.task,
@@ -594,7 +598,7 @@ class Worker:
         try:
             self._fal.probe()
         except FalError as error:
-            log.info("sending stays paused: %s", error.detail)
+            log.info("sending stays paused: %s", error.brief)
         else:
             log.warning("sending goes on: the account at fal takes requests again")
             self._save(breaker_service.reset)
@@ -615,7 +619,7 @@ class Worker:
             try:
                 self._fal.cancel(task.cancel_url)
             except FalError as error:  # asked again at the next look; the picture matters more
-                log.warning("job %s: fal was not asked to stop: %s", task.id, error.detail)
+                log.warning("job %s: fal was not asked to stop: %s", task.id, error.brief)
         try:
             status = self._fal.status(task.status_url or "")
             if status.state == "completed":
@@ -631,7 +635,7 @@ class Worker:
         except FalAccount:
             self._put_off(task, delay_seconds=60, attention=self._silence(task))
         except FalTemporary as error:
-            log.info("job %s: no answer from fal: %s", task.id, error.detail)
+            log.info("job %s: no answer from fal: %s", task.id, error.brief)
             if task.waited_seconds > task.deadline_seconds + LATE_SECONDS:
                 silent = error
                 self._save(
@@ -709,7 +713,7 @@ class Worker:
         """The model refused, or fal confirms a cancel: a person's, or our own at the deadline."""
         cancelled = "client_cancelled" in {status.error_type, error.error_type}
         if not cancelled:
-            log.info("job %s failed at fal: %s", task.id, error.detail)
+            log.info("job %s failed at fal: %s", task.id, error.brief)
             self._save(lambda conn: job_service.fail(conn, task=task, error=error))
         elif _is_late(task):
             self._save(
@@ -729,7 +733,7 @@ class Worker:
         try:
             found, listed = self._search(task)
         except FalError as error:
-            log.info("job %s: fal's list does not answer: %s", task.id, error.detail)
+            log.info("job %s: fal's list does not answer: %s", task.id, error.brief)
             self._put_off(task, attention=job_service.LOST, delay_seconds=_search_pause(task))
             return
         known = found == task.request_id and task.waited_seconds > LATE_SECONDS
@@ -809,12 +813,12 @@ class Worker:
                 return
             result = self._fal.result(task.response_url)
         except FalRejected as error:
-            log.info("submission %s: nothing came late: %s", task.token, error.detail)
+            log.info("submission %s: nothing came late: %s", task.id, error.brief)
             with self._pool.connection() as conn:
                 submissions.stop_looking(conn, token=task.token)
             return
         except FalError as error:
-            log.info("submission %s: fal does not answer: %s", task.token, error.detail)
+            log.info("submission %s: fal does not answer: %s", task.id, error.brief)
             return
         urls = [output.url for output in result.outputs if not output.nsfw]
         cost = _cost(task.unit_price, result)
@@ -827,7 +831,7 @@ class Worker:
             return
         with self._pool.connection() as conn:
             taken = job_service.take_late(conn, task=task, urls=urls, cost=cost)
-        log.info("submission %s: a picture came late: %s", task.token, taken)
+        log.info("submission %s: a picture came late: %s", task.id, taken)
         if taken == "further" and task.job_id is not None and task.user_id is not None:
             self._collect_further(task, job_id=task.job_id, url=urls[0], cost=cost)
 
@@ -862,7 +866,7 @@ class Worker:
                         ending=f"{task.workflow_name}_{job.number}_late",
                     )
         except (FalError, StorageError, ImagingFailed, OSError) as error:
-            log.warning("submission %s: the picture is not kept yet: %s", task.token, error)
+            log.warning("submission %s: the picture is not kept yet: %s", task.id, error)
             return
         self._save(
             lambda conn: job_service.add_further(
@@ -885,7 +889,7 @@ class Worker:
         except FalGone as error:
             self._put_off_lost(task, error)
         except FalTemporary as error:
-            log.warning("job %s: the picture does not come: %s", task.id, error.detail)
+            log.warning("job %s: the picture does not come: %s", task.id, error.brief)
             self._put_off(task, attention=UNFETCHED)
         except (StorageError, ImagingFailed, OSError) as error:
             log.error("job %s: the picture cannot be stored: %s", task.id, error)  # noqa: TRY400
@@ -1097,11 +1101,19 @@ def _asked_for(task: FalTask) -> float:
     return (now - task.cancel_requested_at).total_seconds()
 
 
+def _job_id(task: object) -> UUID | None:
+    if isinstance(task, Sending):
+        return task.task.id
+    if isinstance(task, LateTask):
+        return task.job_id
+    return task.id if isinstance(task, FalTask) else None
+
+
 def _name(task: Sending | FalTask | LateTask | PrepareTask | None) -> str:
     if task is None:
         return "the check of fal"
     if isinstance(task, Sending):
         return f"job {task.task.id}"
     if isinstance(task, LateTask):
-        return f"submission {task.token}"
+        return f"submission {task.id}"
     return f"image {task.id}" if isinstance(task, PrepareTask) else f"job {task.id}"

@@ -571,7 +571,7 @@ class HttpFal:
             upload_url, file_url = self._initiate(name, content_type=content_type)
             if not allowed(upload_url, self._settings.fal_media_hosts):
                 raise FalNotSent(
-                    f"upload host not in FAL_MEDIA_HOSTS: {upload_url[:200]}",
+                    f"upload host not in FAL_MEDIA_HOSTS: {_unsigned(upload_url)}",
                     error_type="refused_host",
                 )
             self._put(upload_url, data, content_type=content_type, keep_alive=keep_alive)

@@ -15,6 +15,7 @@ from i2i.web import (
     images,
     jobs,
     presets,
+    requests,
     sessions,
     trash,
     webhooks,
@@ -32,6 +33,7 @@ def register(app: Flask) -> None:
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
         )
     database.register(app)
+    requests.register(app)
     headers.register(app)
     errors.register(app)
     cross_site.register(app)

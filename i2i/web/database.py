@@ -16,6 +16,9 @@ from i2i.errors import DatabaseUnavailable
 THREADS = 4
 """Connections of one process: as many as gunicorn.conf.py has threads."""
 
+LOCK_SECONDS = 5
+"""A request that waits longer for somebody else's lock is answered with 503."""
+
 
 class Pool(Protocol):
     """What is needed of a psycopg pool; tests put a single connection in its place."""
@@ -52,7 +55,9 @@ class Database:
         with self._lock:
             if self._pool is None:
                 settings = embedded.with_database(self._settings)
-                pool = db.make_pool(settings, size=THREADS, application="i2i web")
+                pool = db.make_pool(
+                    settings, size=THREADS, application="i2i web", lock_seconds=LOCK_SECONDS
+                )
                 pool.open()
                 self._pool = pool
             return self._pool

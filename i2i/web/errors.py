@@ -1,13 +1,13 @@
 """Errors as pages and as JSON: what happened, whether it cost money, and two ways out."""
 
 import logging
-import secrets
 
 import psycopg
 from flask import Flask, Response, g, jsonify, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, SecurityError
 
+from i2i import origin
 from i2i.errors import (
     DatabaseUnavailable,
     InvalidFields,
@@ -60,13 +60,16 @@ def wants_json() -> bool:
     return accepts.best_match(["text/html", "application/json"]) == "application/json"
 
 
-def answer(
-    status: int, *, sentence: str | None = None, request_id: str | None = None
-) -> ResponseReturnValue:
-    """An error as the client wants it; the sentence replaces the usual one."""
+def answer(status: int, *, sentence: str | None = None) -> ResponseReturnValue:
+    """An error as the client wants it; the sentence replaces the usual one.
+
+    Where the fault is ours the request's id stands beside it: it finds the lines in the log.
+    """
     title, usual = PAGES.get(status, ("Not possible", "This cannot be done. Nothing was changed."))
+    request_id = origin.current().request_id if status >= 500 else None
     if wants_json():
-        return jsonify(error=sentence or usual), status
+        ids = {"request_id": request_id} if request_id else {}
+        return jsonify(error=sentence or usual, **ids), status
     actions: list[tuple[str, str, str, dict[str, str]]] = [
         ("Upload", "get", url_for("images.upload"), {}),
         ("History", "get", url_for("jobs.history"), {}),
@@ -144,8 +147,7 @@ def later(answered: ResponseReturnValue, *, seconds: int) -> Response:
 
 
 def on_unforeseen(error: Exception) -> ResponseReturnValue:
-    """500 with a number that finds the line in the log."""
-    request_id = secrets.token_hex(6)
-    log.error("request %s broke at %s", request_id, request.path, exc_info=error)
+    """500; the log tells more."""
+    log.error("%s %s broke", request.method, request.path, exc_info=error)
     database.release()
-    return answer(500, request_id=request_id)
+    return answer(500)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import signal
 import urllib.request
 from pathlib import Path
@@ -16,7 +15,6 @@ from i2i.config import Settings
 from i2i.db import MIGRATIONS_DIR
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
-from i2i.logs import JsonFormatter, TextFormatter
 from i2i.queries import workers
 
 
@@ -149,28 +147,3 @@ def test_practice_fal_serves_and_keeps_its_ledger_over_a_kill(start, environ):
     assert f"Port {port} of 127.0.0.1 cannot be used" in err
     again.send_signal(signal.SIGTERM)
     assert again.wait(60) == 0
-
-
-# --- log lines ------------------------------------------------------------------------------------
-
-
-def record(message, *, exc_info=None):
-    return logging.LogRecord("i2i.worker", logging.WARNING, "x.py", 1, message, (), exc_info)
-
-
-def test_json_lines_hold_time_level_logger_message_and_exception():
-    trouble = (ValueError, ValueError("two\nlines"), None)
-    line = JsonFormatter().format(record("a\nb", exc_info=trouble))
-    assert "\n" not in line
-    fields = json.loads(line)
-    assert (fields["level"], fields["logger"], fields["message"]) == (
-        "warning",
-        "i2i.worker",
-        "a\nb",
-    )
-    assert fields["exception"].endswith("ValueError: two\nlines")
-
-
-def test_text_lines_are_one_line_each():
-    line = TextFormatter().format(record("a\nWARNING forged"))
-    assert line.endswith("Z WARNING i2i.worker: a WARNING forged")

@@ -1,5 +1,6 @@
 """Errors as pages and as JSON: no trace, no SQL, two ways out, and what it cost."""
 
+import json
 import re
 
 import pages
@@ -15,6 +16,7 @@ from i2i.errors import (
     StorageError,
     TooManyTries,
 )
+from i2i.logs import JsonFormatter
 from i2i.web import sessions
 
 SECRET = "/secret/path SELECT password_hash FROM users"
@@ -64,7 +66,9 @@ def test_errors_are_pages(browser, name):
 @pytest.mark.parametrize("name", RAISED)
 def test_errors_are_json_for_scripts(browser, name):
     answer = browser.json(f"/fail/{name}")
-    assert (answer.status_code, answer.json.keys()) == (RAISED[name][1], {"error"})
+    status = RAISED[name][1]
+    ids = {"request_id"} if status >= 500 else set()
+    assert (answer.status_code, answer.json.keys()) == (status, {"error"} | ids)
     assert "secret" not in answer.text
     assert answer.json["error"].endswith(".")
 
@@ -75,10 +79,14 @@ def test_sentences_of_ours_are_shown(browser):
 
 
 def test_a_number_finds_the_line_in_the_log(browser, caplog):
-    page = pages.check(browser.get("/fail/unforeseen"))
-    (number,) = re.findall(r"500 · ([0-9a-f]{12})", page.text)
-    (record,) = [each for each in caplog.records if number in each.getMessage()]
-    assert record.exc_info[1] is RAISED["unforeseen"][0]
+    caplog.handler.setFormatter(JsonFormatter())
+    answer = browser.get("/fail/unforeseen")
+    page = pages.check(answer)
+    (number,) = re.findall(r"500 · ([0-9a-f]{16})", page.text)
+    assert answer.headers["X-Request-Id"] == number
+    (line,) = caplog.text.splitlines()
+    assert json.loads(line)["request_id"] == number
+    assert caplog.records[0].exc_info[1] is RAISED["unforeseen"][0]
     assert "Your pictures and uploads are safe, and nothing was sent twice." in page.text
 
 

@@ -247,10 +247,21 @@ def tone_of_disk(free: int, total: int) -> str:
 
 
 def _of_proxies() -> Iterator[Fact]:
-    if "X-Forwarded-For" in request.headers and not settings().trusted_proxies:
-        yield Fact(
-            tone="warning",
-            word="Proxy",
-            fact="X-Forwarded-For arrives, and TRUSTED_PROXIES is 0: everybody shares the proxy's "
-            "address when tries at signing in are counted. Set it to the number of proxies",
+    """Whether as many proxies stand before us as are trusted: each adds a hop."""
+    trusted = settings().trusted_proxies
+    header = request.headers.get("X-Forwarded-For", "")
+    hops = len([each for each in header.split(",") if each.strip()])
+    if hops == trusted:
+        return
+    shared = "everybody shares the proxy's address when tries at signing in are counted"
+    if not trusted:
+        why = f"{shared}. Set it to the number of proxies"
+    elif hops > trusted:
+        why = (
+            "either more proxies stand here, and the number is too small, or the first of them "
+            "passes on what clients say of themselves instead of replacing it"
         )
+    else:
+        why = f"the header is not believed, and {shared}; or you came past the proxy"
+    came = f"{plural(hops, 'hop')} in X-Forwarded-For, and TRUSTED_PROXIES is {trusted}"
+    yield Fact(tone="warning", word="Proxy", fact=f"{came}: {why}")

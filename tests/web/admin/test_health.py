@@ -1,5 +1,7 @@
 """The page that an operator opens when something is wrong."""
 
+from dataclasses import replace
+
 import factories
 import pages
 import pytest
@@ -167,6 +169,28 @@ def test_a_proxy_that_is_not_believed_is_named(as_admin):
     assert "Proxy" not in facts_of(as_admin)
     tone, fact = facts_of(as_admin, **{"X-Forwarded-For": "203.0.113.7"})["Proxy"]
     assert (tone, "TRUSTED_PROXIES is 0" in fact) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("203.0.113.7", "1 hop in"),
+        ("203.0.113.7, 198.51.100.7", None),
+        ("10.0.0.1, 203.0.113.7, 198.51.100.7", "3 hops in"),
+    ],
+)
+def test_more_and_fewer_proxies_than_are_believed_are_named(
+    app, as_admin, make_settings, header, found
+):
+    app.extensions["i2i"] = replace(
+        app.extensions["i2i"], settings=make_settings(TRUSTED_PROXIES="2")
+    )
+    fact = facts_of(as_admin, **{"X-Forwarded-For": header}).get("Proxy")
+    if found is None:
+        assert fact is None
+    else:
+        assert fact[0] == "warning"
+        assert f"{found} X-Forwarded-For, and TRUSTED_PROXIES is 2: " in fact[1]
 
 
 def test_a_store_that_is_gone_is_trouble(as_admin, settings):
