@@ -58,6 +58,13 @@ class TooManyTries(I2IError):
         self.retry_after = retry_after
 
 
+class TooBusy(I2IError):
+    """More work came at once than there is room for; a moment later there is."""
+
+    def __init__(self) -> None:
+        super().__init__("Many people are signing in just now. Wait a moment, then try again.")
+
+
 class InvalidFields(I2IError):
     """A form does not hold. `fields` maps a field's name to a sentence saying what to enter."""
 

@@ -89,7 +89,7 @@ class Id:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Somebody who has an account; only whitelisted ones may sign in."""
+    """Somebody who has an account; who is whitelisted may sign in until the password runs out."""
 
     id: UUID
     email: str
@@ -98,6 +98,7 @@ class User:
     role: str
     created_at: datetime
     updated_at: datetime
+    may_sign_in: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,8 @@ class UserOverview:
     email: str
     role: str
     is_whitelisted: bool
+    password_expires_at: datetime | None
+    password_expired: bool
     created_at: datetime
     updated_at: datetime
     sessions: int
@@ -134,7 +137,10 @@ class UserOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentUser:
-    """The user of a session that is still good."""
+    """The user of a session that is still good.
+
+    With `password_expires_at` the password was generated, and another one has to be chosen first.
+    """
 
     session_id: UUID
     id: UUID
@@ -142,6 +148,7 @@ class CurrentUser:
     role: str
     time_zone: str | None
     review_keys: bool
+    password_expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

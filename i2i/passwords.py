@@ -11,11 +11,12 @@ import hmac
 import secrets
 import threading
 import unicodedata
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import bcrypt
 
-from i2i.errors import InvalidFields
+from i2i.errors import TooBusy
 
 MINIMUM = 15
 """Characters; NIST SP 800-63B-4 asks this of a password that is the only factor."""
@@ -23,8 +24,23 @@ MINIMUM = 15
 MAXIMUM = 1024
 """Characters; a bound on work, not on memory of people."""
 
-_AT_ONCE = threading.BoundedSemaphore(2)
-"""A check costs 0.28 s of a core: more at once would starve every other request."""
+_AT_ONCE = threading.BoundedSemaphore(1)
+"""A check costs 0.28 s of a core. One at once in each process are two with gunicorn's two."""
+
+_IN_LINE = threading.BoundedSemaphore(2)
+"""Who checks and who waits for it: half of a process's threads, so that the others stay quick."""
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One's turn at bcrypt; TooBusy at once when the line is full."""
+    if not _IN_LINE.acquire(blocking=False):
+        raise TooBusy
+    try:
+        with _AT_ONCE:
+            yield
+    finally:
+        _IN_LINE.release()
 
 
 def _prehash(password: str) -> bytes:
@@ -36,25 +52,32 @@ def _prehash(password: str) -> bytes:
     return base64.b64encode(digest)
 
 
+def problem(password: str) -> str | None:
+    """What is wrong with the length of a new password and what to do, or None. No other rules."""
+    if len(password) < MINIMUM:
+        return f"Choose a password of {MINIMUM} characters or more."
+    if len(password) > MAXIMUM:
+        return f"Choose a password of {MAXIMUM:,} characters or fewer."
+    return None
+
+
 def hash_password(password: str, *, rounds: int) -> str:
-    """The bcrypt hash to store; InvalidFields("password") when it is too short or too long."""
-    if not MINIMUM <= len(password) <= MAXIMUM:
-        raise InvalidFields({"password": f"Choose a password of {MINIMUM} characters or more."})
-    with _AT_ONCE:
+    """The bcrypt hash to store."""
+    with _turn():
         return bcrypt.hashpw(_prehash(password), bcrypt.gensalt(rounds)).decode("ascii")
 
 
 def verify_password(password: str, password_hash: str | None, *, rounds: int) -> bool:
     """Whether the password fits; None as hash (no such user) costs the same time and is False."""
     stored = password_hash or _dummy_hash(rounds)
-    with _AT_ONCE:
+    with _turn():
         matches = bcrypt.checkpw(_prehash(password[:MAXIMUM]), stored.encode("ascii"))
     return matches and password_hash is not None and len(password) <= MAXIMUM
 
 
-@cache
 def _dummy_hash(rounds: int) -> str:
-    return bcrypt.hashpw(_prehash(secrets.token_hex()), bcrypt.gensalt(rounds)).decode("ascii")
+    """A hash of nothing: as slow to check as any other, and never slower the first time."""
+    return bcrypt.gensalt(rounds).decode("ascii") + "." * 31
 
 
 def make_password() -> str:

@@ -6,13 +6,15 @@ VALUES (%(token_hash)s, %(user_id)s, %(user_agent)s, %(ip_address)s)
 RETURNING id;
 
 -- name: current :optional
--- The user behind a token: not idle for a day, not older than two weeks, still whitelisted.
+-- The user behind a token: not idle for a day, not older than two weeks, still whitelisted, and
+-- with a password that has not run out.
 SELECT session.id AS session_id, users.id, users.email, users.role, users.time_zone,
-       users.review_keys
+       users.review_keys, users.password_expires_at
 FROM sessions AS session
 JOIN users ON users.id = session.user_id
 WHERE session.token_hash = %(token_hash)s
   AND users.is_whitelisted
+  AND (users.password_expires_at IS NULL OR users.password_expires_at > now())
   AND session.last_seen_at > now() - interval '24 hours'
   AND session.created_at > now() - interval '14 days';
 
@@ -22,6 +24,7 @@ SELECT session.id, session.user_id, users.email, session.user_agent, session.ip_
 FROM sessions AS session
 JOIN users ON users.id = session.user_id
 WHERE (%(user_id)s::uuid IS NULL OR session.user_id = %(user_id)s)
+  AND (users.password_expires_at IS NULL OR users.password_expires_at > now())
   AND session.last_seen_at > now() - interval '24 hours'
   AND session.created_at > now() - interval '14 days'
 ORDER BY session.last_seen_at DESC, session.id;
@@ -31,8 +34,15 @@ ORDER BY session.last_seen_at DESC, session.id;
 UPDATE sessions SET last_seen_at = now()
 WHERE id = %(session_id)s AND last_seen_at < now() - interval '1 minute';
 
+-- name: set_token :exec
+-- The same session under another token: what was copied before is worth nothing.
+UPDATE sessions SET token_hash = %(token_hash)s WHERE id = %(session_id)s;
+
 -- name: delete :exec
 DELETE FROM sessions WHERE id = %(session_id)s AND user_id = %(user_id)s;
+
+-- name: delete_by_token :exec
+DELETE FROM sessions WHERE token_hash = %(token_hash)s;
 
 -- name: delete_of_user :exec
 -- All of a user's sessions, or all but the one in use.
@@ -40,8 +50,16 @@ DELETE FROM sessions
 WHERE user_id = %(user_id)s AND (%(keep)s::uuid IS NULL OR id <> %(keep)s);
 
 -- name: delete_expired :exec
-DELETE FROM sessions
-WHERE last_seen_at <= now() - interval '24 hours' OR created_at <= now() - interval '14 days';
+-- Those that another sign-in deletes at this moment are left to it: two would wait for each other.
+DELETE FROM sessions WHERE id IN (
+    SELECT id FROM sessions
+    WHERE last_seen_at <= now() - interval '24 hours' OR created_at <= now() - interval '14 days'
+    FOR UPDATE SKIP LOCKED
+);
+
+-- name: wait_briefly :exec
+-- To the end of this transaction: a limiter that cannot count refuses, instead of hanging.
+SELECT set_config('lock_timeout', '2s', true);
 
 -- name: take_token :optional
 -- One try from a bucket of `capacity` tries that refills evenly in `refill_seconds`. The row keeps
@@ -67,4 +85,6 @@ SET full_at = full_at - make_interval(secs => %(refill_seconds)s::float8 / %(cap
 WHERE bucket = %(bucket)s;
 
 -- name: delete_full_buckets :exec
-DELETE FROM rate_limits WHERE full_at < now();
+DELETE FROM rate_limits WHERE bucket IN (
+    SELECT bucket FROM rate_limits WHERE full_at < now() FOR UPDATE SKIP LOCKED
+);

@@ -1,17 +1,22 @@
 -- Users: who may sign in. E-mail addresses are compared without case.
 
 -- name: create :one
-INSERT INTO users (email, password_hash, is_whitelisted, role)
-VALUES (%(email)s, %(password_hash)s, %(is_whitelisted)s, %(role)s)
-RETURNING id, email, password_hash, is_whitelisted, role, created_at, updated_at;
+-- A generated password lives for a day.
+INSERT INTO users (email, password_hash, is_whitelisted, role, password_expires_at)
+VALUES (%(email)s, %(password_hash)s, %(is_whitelisted)s, %(role)s,
+        CASE WHEN %(is_generated)s::boolean THEN now() + interval '24 hours' END)
+RETURNING id, email, password_hash, is_whitelisted, role, created_at, updated_at,
+    is_whitelisted AS may_sign_in;
 
 -- name: find :optional
-SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
+SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at,
+       is_whitelisted AND coalesce(password_expires_at > now(), true) AS may_sign_in
 FROM users
 WHERE id = %(user_id)s;
 
 -- name: find_by_email :optional
-SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
+SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at,
+       is_whitelisted AND coalesce(password_expires_at > now(), true) AS may_sign_in
 FROM users
 WHERE lower(email) = lower(%(email)s);
 
@@ -20,7 +25,8 @@ WHERE lower(email) = lower(%(email)s);
 SELECT FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE;
 
 -- name: list_all :many
-SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at
+SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at,
+       is_whitelisted AND coalesce(password_expires_at > now(), true) AS may_sign_in
 FROM users
 ORDER BY lower(email);
 
@@ -39,12 +45,15 @@ SELECT
 
 -- name: list_overview :many
 -- Everybody, or one user, with what they have and have used, for operators.
-SELECT users.id, users.email, users.role, users.is_whitelisted, users.created_at, users.updated_at,
+SELECT users.id, users.email, users.role, users.is_whitelisted, users.password_expires_at,
+       coalesce(users.password_expires_at <= now(), false) AS password_expired,
+       users.created_at, users.updated_at,
        signed_in.sessions, signed_in.last_seen_at, photos.uploads, made.pictures, made.jobs,
        made.failed, photos.stored_bytes, spent.charged
 FROM users
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE last_seen_at > now() - interval '24 hours'
+    SELECT count(*) FILTER (WHERE (password_expires_at IS NULL OR password_expires_at > now())
+                              AND last_seen_at > now() - interval '24 hours'
                               AND created_at > now() - interval '14 days') AS sessions,
            max(last_seen_at) AS last_seen_at
     FROM sessions WHERE user_id = users.id
@@ -78,7 +87,11 @@ WHERE id = %(user_id)s AND (NOT %(is_guess)s::boolean OR time_zone IS NULL);
 UPDATE users SET review_keys = %(review_keys)s, updated_at = now() WHERE id = %(user_id)s;
 
 -- name: set_password_hash :exec
-UPDATE users SET password_hash = %(password_hash)s, updated_at = now() WHERE id = %(user_id)s;
+-- A generated password lives for a day; one's own does not run out.
+UPDATE users
+SET password_hash = %(password_hash)s, updated_at = now(),
+    password_expires_at = CASE WHEN %(is_generated)s::boolean THEN now() + interval '24 hours' END
+WHERE id = %(user_id)s;
 
 -- name: set_role :exec
 UPDATE users SET role = %(role)s, updated_at = now() WHERE id = %(user_id)s;

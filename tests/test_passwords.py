@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from i2i import passwords
-from i2i.errors import InvalidFields
+from i2i.errors import TooBusy
 
 LONG = "a password of many words, " * 6
 
@@ -35,11 +35,27 @@ def test_two_ways_of_typing_an_accent_are_the_same():
     assert passwords.verify_password(typed, stored, rounds=4)
 
 
-@pytest.mark.parametrize("password", ["", "x" * 14, "x" * 1025])
-def test_too_short_and_too_long_are_refused(password):
-    with pytest.raises(InvalidFields) as refused:
-        passwords.hash_password(password, rounds=4)
-    assert refused.value.fields == {"password": "Choose a password of 15 characters or more."}
+@pytest.mark.parametrize(
+    ("password", "bound"),
+    [("", "15 characters or more"), ("x" * 14, "15 characters or more"), ("x" * 1025, "1,024")],
+)
+def test_too_short_and_too_long_are_refused(password, bound):
+    assert bound in passwords.problem(password)
+
+
+@pytest.mark.parametrize("password", ["x" * 15, "x" * 1024, " " * 15, "\N{GRINNING FACE}" * 64])
+def test_length_is_counted_in_characters(password):
+    assert passwords.problem(password) is None
+
+
+def test_a_full_line_is_turned_away_at_once_and_moves_on():
+    stored = passwords.hash_password("correct horse battery", rounds=4)
+    with passwords._turn():
+        passwords._IN_LINE.acquire()  # somebody who waits
+        with pytest.raises(TooBusy):
+            passwords.verify_password("correct horse battery", stored, rounds=4)
+        passwords._IN_LINE.release()
+    assert passwords.verify_password("correct horse battery", stored, rounds=4)
 
 
 def test_a_lone_surrogate_is_a_character_like_others():

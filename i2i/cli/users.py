@@ -46,10 +46,17 @@ def create(email: str, *, admin: bool, no_whitelist: bool, password_stdin: bool)
             password=password,
             role=Role.ADMIN if admin else Role.USER,
             is_whitelisted=not no_whitelist,
+            is_generated=not password_stdin,
         )
     say(f"Created {user.email}{'' if user.is_whitelisted else ', who may not sign in yet'}.")
     if not password_stdin:
-        say(f"Password, shown only now: {password}")
+        say_password(password)
+
+
+def say_password(password: str) -> None:
+    """The last line is the password, for scripts that read it."""
+    say("It opens one page, where another is chosen, and works for 24 hours.")
+    say(f"Password, shown only now: {password}")
 
 
 def read_password() -> str:
@@ -71,7 +78,17 @@ def list_(*, json_: bool) -> None:
         print_json(found)
         return
     print_table(
-        ["EMAIL", "ROLE", "WHITELISTED", "CREATED", "UPLOADS", "PICTURES", "MB", "CHARGED"],
+        [
+            "EMAIL",
+            "ROLE",
+            "WHITELISTED",
+            "CREATED",
+            "UPLOADS",
+            "PICTURES",
+            "MB",
+            "CHARGED",
+            "PASSWORD",
+        ],
         [
             (
                 each["email"],
@@ -82,10 +99,18 @@ def list_(*, json_: bool) -> None:
                 each["pictures"],
                 round(each["stored_bytes"] / 1e6),
                 f"${each['charged']:.2f}",
+                password_word(each),
             )
             for each in found
         ],
     )
+
+
+def password_word(user: dict[str, Any]) -> str:
+    """Whose the password is: "own", or "given" or "expired" for a generated one."""
+    if user["password_expires_at"] is None:
+        return "own"
+    return "expired" if user["password_expired"] else "given"
 
 
 def describe(user: UserOverview) -> dict[str, Any]:
@@ -119,10 +144,16 @@ def set_password(email: str, *, password_stdin: bool) -> None:
     password = read_password() if password_stdin else passwords.make_password()
     with connection() as conn:
         user = users.get(conn, email=email)
-        users.set_password(conn, settings(), user_id=user.id, password=password)
+        users.set_password(
+            conn,
+            settings(),
+            user_id=user.id,
+            password=password,
+            is_generated=not password_stdin,
+        )
     say(f"{user.email} has a new password and is signed out everywhere.")
     if not password_stdin:
-        say(f"Password, shown only now: {password}")
+        say_password(password)
 
 
 @group.command("set-role")

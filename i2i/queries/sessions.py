@@ -37,8 +37,16 @@ def touch(conn: Connection[Any], *, session_id: UUID) -> int:
     return SQL["touch"].execute(conn, session_id=session_id)
 
 
+def set_token(conn: Connection[Any], *, session_id: UUID, token_hash: bytes) -> int:
+    return SQL["set_token"].execute(conn, session_id=session_id, token_hash=token_hash)
+
+
 def delete(conn: Connection[Any], *, session_id: UUID, user_id: UUID) -> int:
     return SQL["delete"].execute(conn, session_id=session_id, user_id=user_id)
+
+
+def delete_by_token(conn: Connection[Any], *, token_hash: bytes) -> int:
+    return SQL["delete_by_token"].execute(conn, token_hash=token_hash)
 
 
 def delete_of_user(conn: Connection[Any], *, user_id: UUID, keep: UUID | None = None) -> int:
@@ -47,6 +55,11 @@ def delete_of_user(conn: Connection[Any], *, user_id: UUID, keep: UUID | None = 
 
 def delete_expired(conn: Connection[Any]) -> int:
     return SQL["delete_expired"].execute(conn)
+
+
+def wait_briefly(conn: Connection[Any]) -> int:
+    """LockNotAvailable after two seconds of waiting, until the transaction ends."""
+    return SQL["wait_briefly"].execute(conn)
 
 
 def take_token(

@@ -12,7 +12,13 @@ SQL = load("users")
 
 
 def create(
-    conn: Connection[Any], *, email: str, password_hash: str, is_whitelisted: bool, role: str
+    conn: Connection[Any],
+    *,
+    email: str,
+    password_hash: str,
+    is_whitelisted: bool,
+    role: str,
+    is_generated: bool = False,
 ) -> User:
     """The new user; UniqueViolation users_email_key when the address is taken."""
     return SQL["create"].one(
@@ -22,6 +28,7 @@ def create(
         password_hash=password_hash,
         is_whitelisted=is_whitelisted,
         role=role,
+        is_generated=is_generated,
     )
 
 
@@ -65,8 +72,12 @@ def set_review_keys(conn: Connection[Any], *, user_id: UUID, review_keys: bool) 
     return SQL["set_review_keys"].execute(conn, user_id=user_id, review_keys=review_keys)
 
 
-def set_password_hash(conn: Connection[Any], *, user_id: UUID, password_hash: str) -> int:
-    return SQL["set_password_hash"].execute(conn, user_id=user_id, password_hash=password_hash)
+def set_password_hash(
+    conn: Connection[Any], *, user_id: UUID, password_hash: str, is_generated: bool
+) -> int:
+    return SQL["set_password_hash"].execute(
+        conn, user_id=user_id, password_hash=password_hash, is_generated=is_generated
+    )
 
 
 def set_role(conn: Connection[Any], *, user_id: UUID, role: str) -> int:

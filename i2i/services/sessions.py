@@ -1,5 +1,6 @@
 """Signing in and out. The cookie holds a 256-bit token; the table only its SHA-256."""
 
+import ipaddress
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,15 +11,16 @@ from psycopg import Connection
 from i2i import passwords
 from i2i.config import Settings
 from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
+from i2i.models import CurrentUser
 from i2i.queries import sessions, users
 from i2i.services import users as user_service
 
 WINDOW = 300
 """Seconds in which a bucket refills."""
 
-# Tries in a window: for one account, from one address, and in all. Ten are many for a person and
-# few for a machine; an office shares an address, so that one has twice as many.
-_PER_ACCOUNT, _PER_ADDRESS, _IN_ALL = 10, 20, 1000
+# Wrong tries in a window: for one account, from one address, and in all. Ten are many for a person
+# and few for a machine; what succeeds is given back, so an office behind one address has enough.
+_PER_ACCOUNT, _PER_ADDRESS, _IN_ALL = 10, 10, 1000
 
 
 def sign_in(
@@ -30,36 +32,32 @@ def sign_in(
     ip_address: str,
     user_agent: str,
     time_zone: str = "",
+    former_token: str = "",
 ) -> str:
     """A new session's token. WrongCredentials says nothing about which part was wrong.
 
     `time_zone` is the browser's; a user who has chosen none gets it, and an unknown one is dropped.
+    `former_token` is what this browser brought along: that session ends.
 
-    An unknown address costs the same time as a known one. TooManyTries before anything is checked;
-    a try that succeeds is given back.
+    An unknown address costs the same time as a known one. TooManyTries before the password is
+    checked; a try that succeeds is given back.
     """
     # PostgreSQL keeps neither; with the mark for unreadable characters it is nobody's address.
     email = email.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8").strip()
-    buckets = {
-        f"sign-in address {ip_address}": _PER_ADDRESS,  # first: one address fills no other bucket
-        f"sign-in account {email.lower()[:254]}": _PER_ACCOUNT,
-        "sign-in": _IN_ALL,
-    }
-    for bucket, capacity in buckets.items():
-        _take(conn, bucket=bucket, capacity=capacity)
     user = users.find_by_email(conn, email=email)
-    known = user.password_hash if user and user.is_whitelisted else None
-    if not passwords.verify_password(password, known, rounds=settings.bcrypt_rounds) or not user:
+    known = user.password_hash if user and user.may_sign_in else None
+    buckets = _buckets(email=email, ip_address=ip_address)
+    if not _try(conn, settings, buckets=buckets, password=password, known=known) or not user:
         raise WrongCredentials(
             "E-mail and password do not match an account that may sign in. "
             "Check both and try again."
         )
     token = secrets.token_urlsafe(32)
     with conn.transaction():
-        for bucket, capacity in buckets.items():
-            sessions.return_token(conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW)
         sessions.delete_expired(conn)
         sessions.delete_full_buckets(conn)
+        if former_token:
+            sessions.delete_by_token(conn, token_hash=passwords.hash_token(former_token))
         sessions.create(
             conn,
             token_hash=passwords.hash_token(token),
@@ -72,10 +70,118 @@ def sign_in(
     return token
 
 
-def _take(conn: Connection[Any], *, bucket: str, capacity: int) -> None:
-    if sessions.take_token(conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW):
-        return
-    full = sessions.find_bucket(conn, bucket=bucket)
-    step = WINDOW / capacity
-    waiting = (full.full_at - datetime.now(UTC)).total_seconds() - WINDOW + step if full else step
-    raise TooManyTries(max(1, round(waiting)))
+def change_password(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    user: CurrentUser,
+    current: str,
+    password: str,
+    ip_address: str,
+) -> str:
+    """A user's own change: this session's new token; the other sessions end.
+
+    InvalidFields when the current password is wrong, which counts as a wrong try at signing in
+    (TooManyTries), or when the new one does not do.
+    """
+    buckets = _buckets(email=user.email, ip_address=ip_address)
+    known = _known(conn, user)
+    if not _try(conn, settings, buckets=buckets, password=current, known=known):
+        raise InvalidFields({"current": "This is not your current password."})
+    return _replace_password(conn, settings, user=user, password=password)
+
+
+def choose_password(
+    conn: Connection[Any], settings: Settings, *, user: CurrentUser, password: str
+) -> str:
+    """A password of one's own in place of a generated one: this session's new token.
+
+    The generated one opened this session and opens nothing else, so it is not asked for again.
+    InvalidFields when the new one does not do.
+    """
+    known = _known(conn, user)
+    if passwords.verify_password(password, known, rounds=settings.bcrypt_rounds):
+        raise InvalidFields({"password": "This is the one you were given. Choose another one."})
+    return _replace_password(conn, settings, user=user, password=password)
+
+
+def _known(conn: Connection[Any], user: CurrentUser) -> str | None:
+    row = users.find(conn, user_id=user.id)
+    return row.password_hash if row else None
+
+
+def _replace_password(
+    conn: Connection[Any], settings: Settings, *, user: CurrentUser, password: str
+) -> str:
+    token = secrets.token_urlsafe(32)
+    with conn.transaction():
+        user_service.set_password(
+            conn, settings, user_id=user.id, password=password, keep_session=user.session_id
+        )
+        sessions.set_token(conn, session_id=user.session_id, token_hash=passwords.hash_token(token))
+    return token
+
+
+def _buckets(*, email: str, ip_address: str) -> dict[str, int]:
+    """What a try is taken from, and how much each holds."""
+    return {
+        f"sign-in address {_network(ip_address)}": _PER_ADDRESS,
+        f"sign-in account {email.lower()[:254]}": _PER_ACCOUNT,
+        "sign-in": _IN_ALL,
+    }
+
+
+def _network(ip_address: str) -> str:
+    """The address; of IPv6 its /64, for one line has 2⁶⁴ of them."""
+    try:
+        address = ipaddress.ip_address(ip_address.partition("%")[0])
+    except ValueError:
+        return ip_address
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def _try(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    buckets: dict[str, int],
+    password: str,
+    known: str | None,
+) -> bool:
+    """Whether the password fits. Only a wrong one uses a try up, not a right or unchecked one."""
+    _take(conn, buckets)
+    wrong = False
+    try:
+        wrong = not passwords.verify_password(password, known, rounds=settings.bcrypt_rounds)
+    finally:
+        if not wrong:
+            _give_back(conn, buckets)
+    return not wrong
+
+
+def _take(conn: Connection[Any], buckets: dict[str, int]) -> None:
+    """A try from every bucket or from none. TooManyTries when one is empty.
+
+    A locked table is an OperationalError after two seconds: without a count nobody may try.
+    """
+    with conn.transaction():
+        sessions.wait_briefly(conn)
+        for bucket, capacity in buckets.items():
+            if not sessions.take_token(
+                conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW
+            ):
+                full = sessions.find_bucket(conn, bucket=bucket)
+                step = WINDOW / capacity
+                waiting = full.full_at.timestamp() - datetime.now(UTC).timestamp() if full else 0
+                raise TooManyTries(max(1, round(waiting - WINDOW + step)))
+
+
+def _give_back(conn: Connection[Any], buckets: dict[str, int]) -> None:
+    with conn.transaction():
+        sessions.wait_briefly(conn)
+        for bucket, capacity in buckets.items():
+            sessions.return_token(conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW)

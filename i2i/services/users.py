@@ -2,12 +2,13 @@
 
 import zoneinfo
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.errors import CheckViolation, UniqueViolation
 
-from i2i import passwords
+from i2i import guessable, passwords
 from i2i.config import Settings
 from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused, plural
 from i2i.gateways.storage import Storage
@@ -24,8 +25,13 @@ def create(
     password: str,
     role: Role = Role.USER,
     is_whitelisted: bool = True,
+    is_generated: bool = False,
 ) -> User:
-    """The new user; EmailTaken, or InvalidFields for an address or password that does not do."""
+    """The new user; EmailTaken, or InvalidFields for an address or password that does not do.
+
+    A password that `is_generated` opens, for a day, nothing but the page where another is chosen.
+    """
+    check_password(settings, email=email, password=password)
     password_hash = passwords.hash_password(password, rounds=settings.bcrypt_rounds)
     try:
         with conn.transaction():
@@ -35,6 +41,7 @@ def create(
                 password_hash=password_hash,
                 is_whitelisted=is_whitelisted,
                 role=role,
+                is_generated=is_generated,
             )
     except UniqueViolation as error:
         if error.diag.constraint_name == "users_email_key":
@@ -74,29 +81,31 @@ def set_password(
     user_id: UUID,
     password: str,
     keep_session: UUID | None = None,
+    is_generated: bool = False,
 ) -> int:
-    """Store the new password and end the user's other sessions; how many ended."""
+    """Store the new password and end the user's other sessions; how many ended.
+
+    InvalidFields("password") when it does not do; `is_generated` as in `create`.
+    """
+    user = users.find(conn, user_id=user_id)
+    if user is None:
+        raise NotFound("This account does not exist.")
+    check_password(settings, email=user.email, password=password)
     password_hash = passwords.hash_password(password, rounds=settings.bcrypt_rounds)
     with conn.transaction():
-        users.set_password_hash(conn, user_id=user_id, password_hash=password_hash)
+        users.set_password_hash(
+            conn, user_id=user_id, password_hash=password_hash, is_generated=is_generated
+        )
         return sessions.delete_of_user(conn, user_id=user_id, keep=keep_session)
 
 
-def change_password(
-    conn: Connection[Any],
-    settings: Settings,
-    *,
-    user_id: UUID,
-    session_id: UUID,
-    current: str,
-    password: str,
-) -> int:
-    """A user's own change: the current password must fit. InvalidFields by field otherwise."""
-    user = users.find(conn, user_id=user_id)
-    known = user.password_hash if user else None
-    if not passwords.verify_password(current, known, rounds=settings.bcrypt_rounds):
-        raise InvalidFields({"current": "This is not your current password."})
-    return set_password(conn, settings, user_id=user_id, password=password, keep_session=session_id)
+def check_password(settings: Settings, *, email: str, password: str) -> None:
+    """InvalidFields("password") with a sentence saying what to do, unless it is a good one."""
+    names = [email, *settings.trusted_hosts]
+    if settings.public_url:
+        names.append(urlsplit(settings.public_url).hostname or "")
+    if problem := passwords.problem(password) or guessable.problem(password, names=names):
+        raise InvalidFields({"password": problem})
 
 
 def set_time_zone(

@@ -14,6 +14,7 @@ from i2i.errors import (
     NotFound,
     Refused,
     StorageError,
+    TooBusy,
     TooManyTries,
 )
 from i2i.web import database
@@ -103,6 +104,9 @@ def register(app: Flask) -> None:
     app.register_error_handler(DatabaseUnavailable, on_database)
     app.register_error_handler(psycopg.DataError, on_data)
     app.register_error_handler(psycopg.OperationalError, on_database)
+    app.register_error_handler(
+        TooBusy, lambda error: later(answer(503, sentence=str(error)), seconds=1)
+    )
     app.register_error_handler(TooManyTries, on_too_many)
     app.register_error_handler(Exception, on_unforeseen)
 

@@ -19,7 +19,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
 from i2i import passwords
-from i2i.errors import InvalidFields, NotFound, TooManyTries, WrongCredentials
+from i2i.errors import InvalidFields, NotFound, TooBusy, TooManyTries, WrongCredentials
 from i2i.models import CurrentUser, Role
 from i2i.queries import batches as batch_queries
 from i2i.queries import breaker
@@ -44,6 +44,9 @@ PUBLIC = {
     "webhooks.receive",
 }
 """Everything else needs a session; a new route is closed until it is named here."""
+
+CHOOSING = PUBLIC | {"sessions.choose_password", "sessions.save_password"}
+"""All that answers while the password is a generated one."""
 
 COOKIE_AGE = timedelta(days=14)
 
@@ -84,13 +87,27 @@ def require_user() -> ResponseReturnValue | None:
         if user is not None:
             g.user = user
             queries.touch(conn, session_id=user.session_id)
-            return None
+            return choose_first(user)
     if request.endpoint in PUBLIC:
         return None
     if wants_json():
         return jsonify(error="Sign in first."), 401
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("sessions.login", next=wanted), code=303)
+    return redirect(url_for("sessions.login", next=wanted_path()), code=303)
+
+
+def choose_first(user: CurrentUser) -> ResponseReturnValue | None:
+    """Lead to the one page that a generated password opens."""
+    if user.password_expires_at is None or request.endpoint in CHOOSING:
+        return None
+    if wants_json():
+        url = url_for("sessions.choose_password")
+        return jsonify(error=f"Choose your own password first, at {url}."), 403
+    return redirect(url_for("sessions.choose_password", next=wanted_path()), code=303)
+
+
+def wanted_path() -> str | None:
+    """Where the user wanted to go, to get there later."""
+    return request.full_path.rstrip("?") if request.method == "GET" else None
 
 
 def running() -> dict[str, object] | None:
@@ -171,6 +188,7 @@ def sign_in() -> ResponseReturnValue:
             ip_address=request.remote_addr or "",
             user_agent=request.headers.get("User-Agent", ""),
             time_zone=request.form.get("time_zone", ""),
+            former_token=request.cookies.get(cookie_name(), ""),
         )
     except WrongCredentials as error:
         return _login_page(str(error), status=401)
@@ -178,7 +196,13 @@ def sign_in() -> ResponseReturnValue:
         wait = words.seconds(error.retry_after)
         page = _login_page(f"Too many tries. Wait {wait}, then try again.", status=429)
         return later(page, seconds=error.retry_after)
+    except TooBusy as error:
+        return later(_login_page(str(error), status=503), seconds=1)
     response: BaseResponse = jsonify(url=target) if wants_json() else redirect(target, code=303)
+    return _with_token(response, token)
+
+
+def _with_token(response: BaseResponse, token: str) -> BaseResponse:
     response.set_cookie(
         cookie_name(),
         token,
@@ -189,6 +213,44 @@ def sign_in() -> ResponseReturnValue:
         path="/",
     )
     return response
+
+
+@bp.get("/account/password")
+def choose_password() -> ResponseReturnValue:
+    """The page that a generated password opens; for everybody else the account page has a form."""
+    if current_user().password_expires_at is None:
+        return redirect(url_for("sessions.account"), code=303)
+    return _choose_page()
+
+
+@bp.post("/account/password")
+def save_password() -> ResponseReturnValue:
+    """A password of one's own: 303 to where the user wanted to go, or 422."""
+    user = current_user()
+    if user.password_expires_at is None:
+        return redirect(url_for("sessions.account"), code=303)
+    password = request.form.get("new_password", "")
+    try:
+        token = service.choose_password(connection(), settings(), user=user, password=password)
+    except InvalidFields as error:
+        if wants_json():
+            return jsonify(error=str(error)), 422
+        return _choose_page(error=error.fields["password"]), 422
+    target = own_path(request.form.get("next"))
+    response: BaseResponse = jsonify(url=target) if wants_json() else redirect(target, code=303)
+    return _with_token(response, token)
+
+
+def _choose_page(*, error: str | None = None) -> str:
+    user = current_user()
+    return render_template(
+        "sessions/choose_password.html",
+        email=user.email,
+        expires_at=user.password_expires_at,
+        error=error,
+        minimum_length=passwords.MINIMUM,
+        next=request.values.get("next", ""),
+    )
 
 
 def _login_page(error: str | None = None, *, status: int = 200) -> ResponseReturnValue:
@@ -226,18 +288,23 @@ def change_password() -> ResponseReturnValue:
     """Change the password, which needs the current one and ends the user's other sessions."""
     user = current_user()
     try:
-        users.change_password(
+        token = service.change_password(
             connection(),
             settings(),
-            user_id=user.id,
-            session_id=user.session_id,
+            user=user,
             current=request.form.get("current_password", ""),
             password=request.form.get("new_password", ""),
+            ip_address=request.remote_addr or "",
         )
+    except TooManyTries as error:
+        wait = words.seconds(error.retry_after)
+        sentence = f"Too many wrong passwords. Wait {wait}, then try again."
+        page = _account_page(errors=[("current_password", sentence)])
+        return later((page, 429), seconds=error.retry_after)
     except InvalidFields as error:
         names = {"current": "current_password", "password": "new_password"}
         return _account_page(errors=[(names[key], text) for key, text in error.fields.items()]), 422
-    return redirect(url_for("sessions.account", saved="password"), code=303)
+    return _with_token(redirect(url_for("sessions.account", saved="password"), code=303), token)
 
 
 @bp.post("/account/review-keys")

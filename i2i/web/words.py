@@ -62,12 +62,17 @@ def clock(moment: datetime) -> str:
 
 
 def day(moment: datetime, *, now: datetime | None = None) -> str:
-    """As in "today 14:05", "yesterday 14:05", "14 Nov" or, in other years, "14 Nov 2025"."""
+    """As in "today 14:05", "yesterday 14:05", "14 Nov" or, in other years, "14 Nov 2025".
+
+    What is to come within a day is "tomorrow 14:05".
+    """
     moment = local(moment)
     today = local(now or datetime.now(UTC))
     days = (today.date() - moment.date()).days
     if days == 0:
         return f"today {moment:%H:%M}"
+    if days == -1:
+        return f"tomorrow {moment:%H:%M}"
     if days == 1:
         return f"yesterday {moment:%H:%M}"
     return f"{moment.day} {moment:%b}" + ("" if moment.year == today.year else f" {moment.year}")

@@ -4,7 +4,7 @@ import factories
 import pytest
 
 from i2i import passwords
-from i2i.errors import TooManyTries, WrongCredentials
+from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
 from i2i.queries import sessions as queries
 from i2i.services import sessions, users
 
@@ -69,8 +69,8 @@ def test_an_account_allows_ten_wrong_tries(sign_in, owner):
     assert 25 <= refused.value.retry_after <= 30
 
 
-def test_an_address_allows_twenty_wrong_tries(sign_in, owner):
-    for number in range(20):
+def test_an_address_allows_ten_wrong_tries(sign_in, owner):
+    for number in range(10):
         with pytest.raises(WrongCredentials):
             sign_in(f"nobody{number}@example.com")
     with pytest.raises(TooManyTries):
@@ -130,3 +130,122 @@ def test_a_session_is_ended_by_its_own_user_only(conn, sign_in, owner, other):
     assert queries.delete(conn, session_id=session_id, user_id=other.id) == 0
     assert queries.delete(conn, session_id=session_id, user_id=owner.id) == 1
     assert current(conn, token) is None
+
+
+# --- Another password -------------------------------------------------------------------------
+
+NEW = "a much better battery staple"
+
+
+def change(conn, settings, user, current=factories.PASSWORD, password=NEW):
+    return sessions.change_password(
+        conn, settings, user=user, current=current, password=password, ip_address="192.0.2.1"
+    )
+
+
+def test_another_password_ends_the_other_sessions_and_gives_this_one_a_new_token(
+    conn, settings, sign_in, owner
+):
+    here, there = sign_in(owner.email), sign_in(owner.email)
+    before = current(conn, here)
+    token = change(conn, settings, before)
+    assert current(conn, token).session_id == before.session_id
+    assert (current(conn, here), current(conn, there)) == (None, None)
+    with pytest.raises(WrongCredentials):
+        sign_in(owner.email)
+    assert sign_in(owner.email, NEW)
+
+
+def test_wrong_current_passwords_are_wrong_tries_at_signing_in(conn, settings, sign_in, owner):
+    user = current(conn, sign_in(owner.email))
+    for _ in range(10):
+        with pytest.raises(InvalidFields) as refused:
+            change(conn, settings, user, current="not the current one")
+        assert refused.value.fields == {"current": "This is not your current password."}
+    with pytest.raises(TooManyTries):
+        change(conn, settings, user)
+    with pytest.raises(TooManyTries):
+        sign_in(owner.email, ip_address="192.0.2.2")
+
+
+def test_a_new_password_that_does_not_do_uses_no_try_up(conn, settings, sign_in, owner):
+    user = current(conn, sign_in(owner.email))
+    for _ in range(11):
+        with pytest.raises(InvalidFields) as refused:
+            change(conn, settings, user, password="passwordpassword")
+        assert refused.value.fields.keys() == {"password"}
+
+
+def test_ipv6_addresses_count_by_their_network(sign_in, owner):
+    for number in range(10):
+        with pytest.raises(WrongCredentials):
+            sign_in(f"nobody{number}@example.com", ip_address=f"2001:db8:1:2::{number}")
+    with pytest.raises(TooManyTries):
+        sign_in(owner.email, ip_address="2001:db8:1:2:ffff::1")
+    assert sign_in(owner.email, ip_address="2001:db8:1:3::1")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("unix:", "unix:"),
+    ],
+)
+def test_what_an_address_counts_as(address, network):
+    assert sessions._network(address) == network
+
+
+def test_a_browser_that_signs_in_again_leaves_its_former_session(conn, settings, sign_in, owner):
+    former, elsewhere = sign_in(owner.email), sign_in(owner.email)
+    token = sessions.sign_in(
+        conn,
+        settings,
+        email=owner.email,
+        password=factories.PASSWORD,
+        ip_address="192.0.2.1",
+        user_agent="",
+        former_token=former,
+    )
+    assert current(conn, former) is None
+    assert current(conn, elsewhere)
+    assert current(conn, token)
+
+
+# --- Generated passwords ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(conn, settings, owner):
+    password = passwords.make_password()
+    users.set_password(conn, settings, user_id=owner.id, password=password, is_generated=True)
+    return password
+
+
+def test_a_generated_password_works_for_a_day(conn, sign_in, owner, given):
+    token = sign_in(owner.email, given)
+    user = current(conn, token)
+    assert user.password_expires_at is not None
+    conn.execute("UPDATE users SET password_expires_at = password_expires_at - interval '24 hours'")
+    assert current(conn, token) is None
+    assert queries.list_of_user(conn, user_id=owner.id) == []
+    with pytest.raises(WrongCredentials):
+        sign_in(owner.email, given)
+
+
+def test_choosing_a_password_of_ones_own(conn, settings, sign_in, owner, given):
+    before, elsewhere = sign_in(owner.email, given), sign_in(owner.email, given)
+    user = current(conn, before)
+    for refused, why in ((given, "you were given"), ("too short", "15 characters")):
+        with pytest.raises(InvalidFields, match=why):
+            sessions.choose_password(conn, settings, user=user, password=refused)
+    token = sessions.choose_password(conn, settings, user=user, password=NEW)
+    assert current(conn, token).password_expires_at is None
+    assert (current(conn, before), current(conn, elsewhere)) == (None, None)
+    assert sign_in(owner.email, NEW)
+    with pytest.raises(WrongCredentials):
+        sign_in(owner.email, given)

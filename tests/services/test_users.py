@@ -81,43 +81,6 @@ def test_losing_the_whitelist(conn, owner, other):
     assert users.get(conn, email=owner.email).is_whitelisted
 
 
-def test_changing_a_password_ends_the_other_sessions(conn, settings, owner):
-    kept, _ = (
-        make_session(conn, owner),
-        conn.execute(
-            "INSERT INTO sessions (token_hash, user_id, user_agent, ip_address)"
-            " VALUES (decode(repeat('ab', 32), 'hex'), %s, '', '')",
-            [owner.id],
-        ),
-    )
-    ended = users.change_password(
-        conn,
-        settings,
-        user_id=owner.id,
-        session_id=kept.id,
-        current=factories.PASSWORD,
-        password="another long password",
-    )
-    assert ended == 1
-    assert [each.id for each in sessions.list_of_user(conn, user_id=owner.id)] == [kept.id]
-    stored = users.get(conn, email=owner.email).password_hash
-    assert passwords.verify_password("another long password", stored, rounds=4)
-
-
-def test_changing_a_password_needs_the_current_one(conn, settings, owner):
-    with pytest.raises(InvalidFields) as refused:
-        users.change_password(
-            conn,
-            settings,
-            user_id=owner.id,
-            session_id=owner.id,
-            current="not the current one",
-            password="another long password",
-        )
-    assert refused.value.fields == {"current": "This is not your current password."}
-    assert users.get(conn, email=owner.email).password_hash == owner.password_hash
-
-
 def test_a_deleted_user_leaves_the_ledger(conn, storage, owner):
     job = factories.make_job(conn, user=owner, status="completed")
     users.delete(lambda: nullcontext(conn), storage, email=owner.email)

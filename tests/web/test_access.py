@@ -51,6 +51,8 @@ POST    /presets/<uuid:id>/rename            login      login     404    404    
 POST    /presets/<uuid:id>/delete            login      login     404    404    303
 GET     /account                             login      login     200    200    200
 POST    /account                             login      login     422    422    422
+GET     /account/password                    login      login     303    303    303
+POST    /account/password                    login      login     303    303    303
 POST    /account/review-keys                 login      login     303    303    303
 POST    /account/time-zone                   login      login     303    303    303
 POST    /account/sessions/<uuid:id>/revoke   login      login     404    404    303

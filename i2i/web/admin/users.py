@@ -37,6 +37,7 @@ def create_user() -> ResponseReturnValue:
             password=password,
             role=Role.ADMIN if request.form.get("role") == Role.ADMIN else Role.USER,
             is_whitelisted="may_sign_in" in request.form,
+            is_generated=True,
         )
     except EmailTaken as error:
         return _users_page(errors={"email": str(error)}), 422
@@ -95,7 +96,9 @@ def reset_password(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """A new password, shown once; whoever was signed in with the old one is signed out."""
     row = _somebody_else(id, "reset your own password here; the account page changes it")
     password = passwords.make_password()
-    service.set_password(connection(), settings(), user_id=row.id, password=password)
+    service.set_password(
+        connection(), settings(), user_id=row.id, password=password, is_generated=True
+    )
     return _password_page(row.id, email=row.email, password=password, is_new=False)
 
 
