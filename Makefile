@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage faults heavy security bench chaos screenshots lint fmt lock
+.PHONY: help run test coverage faults heavy security corpus bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, t
 
 security: $(VENV)/.test ## try the 70 rows of the checklist on the running stack behind nginx; under four minutes
 	@PYTHONPATH=tests $(BIN)/python -m pytest -q -p rows -m "not heavy" tests/security $(ARGS)
+
+corpus: $(VENV)/corpus/.fetched ## feed the 1,000 pictures of Pillow's own tests to the running application; 47 MB are fetched once
+	@$(BIN)/python -m pytest -q -m heavy tests/heavy/test_corpus.py $(ARGS)
 
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
@@ -71,6 +74,15 @@ $(VENV)/.run: $(RUNTIME) | $(VENV)/.made
 $(VENV)/.test: $(RUNTIME) requirements-dev.txt | $(VENV)/.made
 	@$(call install,$(RUNTIME) requirements-dev.txt)
 	@touch $@ $(VENV)/.run
+
+# Pillow's source distribution, of the locked version; the lock has its hash too.
+$(VENV)/corpus/.fetched: requirements.txt | $(VENV)/.test
+	@rm -rf $(@D) && mkdir $(@D)
+	@awk '/^pillow==/ {found = 1} found {print; if (!/\\$$/) exit}' requirements.txt >$(@D)/pillow.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python -m pip --disable-pip-version-check download -q --no-deps --no-binary pillow --require-hashes \
+	  -d $(@D) -r $(@D)/pillow.txt
+	@touch $@
 
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { \
