@@ -70,6 +70,7 @@ def render(row: JobCard, *, errors: Mapping[str, str] | None = None) -> str:
         original=files["original"],
         before=_before(row, parent=parent, original=files["original"]),
         sides=_sides(row, parent=parent),
+        **_zooms(row),
         results=files["results"],
         verdict=_verdict(row, errors=errors or {}),
         versions=_version_cards(versions, shown=row),
@@ -90,7 +91,8 @@ def url(job_id: UUID, **changes: str | None) -> str:
 
 
 def _kept() -> dict[str, Any]:
-    return {name: request.args[name] for name in ("review", "against") if name in request.args}
+    kept = ("review", "against", "zoom")
+    return {name: request.args[name] for name in kept if name in request.args}
 
 
 # --- neighbours
@@ -204,6 +206,18 @@ def _sides(row: JobCard, *, parent: JobVersion | None) -> list[tuple[str, str, b
         ("Before", url(row.id, against=None), not original),
         ("Original", url(row.id, against="original"), original),
     ]
+
+
+def _zooms(row: JobCard) -> dict[str, Any]:
+    """Without script the two at real pixels are a page of their own, moved by its scroll bars."""
+    whole = request.args.get("zoom") == "real"
+    return {
+        "whole": whole,
+        "zooms": [
+            ("Fit", url(row.id, zoom=None), not whole),
+            ("1:1", url(row.id, zoom="real"), whole),
+        ],
+    }
 
 
 def _before(

@@ -284,8 +284,15 @@ def test_a_review_without_javascript(enter, studio, make):
         page.get_by_role("img", name=name).bounding_box() for name in ("Original ", "Result of")
     )
     assert original["x"] + original["width"] <= result["x"]
+    page.get_by_role("link", name="1:1").click()
+    expect(page.get_by_role("group", name="Both pictures at real pixels")).to_be_visible()
+    box = page.get_by_role("img", name="Result of").bounding_box()
+    assert (box["width"], box["height"]) == (WIDTH, HEIGHT)
     page.get_by_role("button", name="Approve").click()
     arrive(page, "2 of 2")
+    page.get_by_role("link", name="Fit").click()
+    expect(page.get_by_role("group", name="Both pictures at real pixels")).to_have_count(0)
+    assert page.get_by_role("img", name="Result of").bounding_box()["width"] < WIDTH
     page.locator("#reject summary").click()
     page.locator(".chip", has_text="Background").click()
     page.get_by_label("Note").fill("Too grey.")
