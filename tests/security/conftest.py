@@ -1,7 +1,19 @@
 """The stack behind nginx; without an nginx its tests are skipped, which .ci/run does not accept."""
 
+import time
+
+import hypothesis
 import pytest
 from stack import NGINX, Stack
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz-minutes",
+        type=float,
+        default=0.0,
+        help="how long each parser is tried with random input; 0 is one short round, always the same",
+    )
 
 
 def pytest_collection_modifyitems(items):
@@ -10,6 +22,29 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("security"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def fuzz(request):
+    """Calls a function with hypothesis' inputs, for as long as `--fuzz-minutes` says."""
+    minutes = request.config.getoption("--fuzz-minutes", default=0.0)
+    settings = hypothesis.settings(
+        max_examples=1000 if minutes else 150,
+        derandomize=not minutes,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+    def run(check, **strategies):
+        end = time.monotonic() + 60 * minutes
+        rounds = 0
+        while not rounds or time.monotonic() < end:
+            settings(hypothesis.given(**strategies)(check))()
+            rounds += 1
+        return rounds * settings.max_examples
+
+    return run
 
 
 @pytest.fixture(scope="session")
