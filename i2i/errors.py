@@ -4,6 +4,8 @@ Messages are sentences that may be shown to a user as they stand.
 """
 
 import re
+from datetime import datetime
+from uuid import UUID
 
 KIND = re.compile(r"[\w.-]{1,80}")
 """The shape of a provider's error type; what is not of it is some other text."""
@@ -20,6 +22,24 @@ class I2IError(Exception):
 
 class NotFound(I2IError):
     """The thing does not exist, or is not the caller's: the two look alike on purpose."""
+
+
+class InTrash(NotFound):
+    """The caller's own picture, or all pictures of a batch: thrown away, but they can come back."""
+
+    def __init__(
+        self,
+        *,
+        pictures: int,
+        deleted_at: datetime,
+        job_id: UUID | None = None,
+        batch_id: UUID | None = None,
+    ) -> None:
+        super().__init__("It lies in the trash.")
+        self.pictures = pictures
+        self.deleted_at = deleted_at
+        self.job_id = job_id
+        self.batch_id = batch_id
 
 
 class Refused(I2IError):

@@ -661,6 +661,14 @@ class Trashed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thrown:
+    """Pictures that lie in the trash, the first of them since `deleted_at`."""
+
+    pictures: int
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrashTotals:
     """What lies in a user's trash, with its bytes."""
 

@@ -11,14 +11,22 @@ WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s AND deleted_at IS 
   AND status IN ('held', 'pending', 'completed', 'failed', 'cancelled');
 
 -- name: restore_jobs :exec
--- These, or all.
+-- These, those of a batch, or all.
 UPDATE processing_jobs
 SET deleted_at = NULL
 WHERE user_id = %(user_id)s AND deleted_at IS NOT NULL
-  AND (%(job_ids)s::uuid[] IS NULL OR id = ANY(%(job_ids)s));
+  AND (%(job_ids)s::uuid[] IS NULL OR id = ANY(%(job_ids)s))
+  AND (%(batch_id)s::uuid IS NULL OR batch_id = %(batch_id)s);
 
 -- name: restore_photos :exec
 UPDATE images SET deleted_at = NULL WHERE user_id = %(user_id)s AND deleted_at IS NOT NULL;
+
+-- name: find_thrown :one
+-- What lies in the trash of a picture, or of a batch, and since when.
+SELECT count(*) AS pictures, min(deleted_at) AS deleted_at
+FROM processing_jobs
+WHERE user_id = %(user_id)s AND deleted_at IS NOT NULL
+  AND (id = %(job_id)s::uuid OR batch_id = %(batch_id)s::uuid);
 
 -- name: page_newest :many
 -- Pictures and photos together. A photo is kept as long as pictures made with it are.

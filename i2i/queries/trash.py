@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Id, PurgedImage, PurgedJob, Trashed, TrashTotals
+from i2i.models import Id, PurgedImage, PurgedJob, Thrown, Trashed, TrashTotals
 from i2i.sql import load
 
 SQL = load("trash")
@@ -18,16 +18,33 @@ def throw_away(conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID)
 
 
 def restore_jobs(
-    conn: Connection[Any], *, user_id: UUID, job_ids: Sequence[UUID] | None = None
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    job_ids: Sequence[UUID] | None = None,
+    batch_id: UUID | None = None,
 ) -> int:
-    """These, or all of the user's."""
+    """These, those of the batch, or all of the user's."""
     return SQL["restore_jobs"].execute(
-        conn, user_id=user_id, job_ids=None if job_ids is None else list(job_ids)
+        conn,
+        user_id=user_id,
+        job_ids=None if job_ids is None else list(job_ids),
+        batch_id=batch_id,
     )
 
 
 def restore_photos(conn: Connection[Any], *, user_id: UUID) -> int:
     return SQL["restore_photos"].execute(conn, user_id=user_id)
+
+
+def find_thrown(
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    job_id: UUID | None = None,
+    batch_id: UUID | None = None,
+) -> Thrown:
+    return SQL["find_thrown"].one(conn, Thrown, user_id=user_id, job_id=job_id, batch_id=batch_id)
 
 
 def page_newest(

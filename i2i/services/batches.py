@@ -17,7 +17,7 @@ from i2i.errors import InvalidFields, NotFound, PerhapsCharged, Refused, plural
 from i2i.forms import Definition
 from i2i.models import Batch, Image, ImageStatus, JobCard, JobStatus, Verdict, Workflow
 from i2i.queries import batches, images, jobs, submissions, workflows
-from i2i.services import limits
+from i2i.services import limits, trash
 from i2i.services.workflows import definition_of
 
 
@@ -63,6 +63,14 @@ def get(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> Batch:
     if batch is None:
         raise NotFound("This batch does not exist.")
     return batch
+
+
+def pictures(conn: Connection[Any], *, batch: Batch) -> list[JobCard]:
+    """Its pictures in order; NotFound when none is left, InTrash when all can come back."""
+    found = jobs.list_cards(conn, batch_id=batch.id, user_id=batch.user_id)
+    if not found:
+        raise trash.missing(conn, user_id=batch.user_id, batch_id=batch.id)
+    return found
 
 
 def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:

@@ -37,7 +37,7 @@ from i2i.models import (
     Verdict,
 )
 from i2i.queries import images, jobs, submissions, webhooks
-from i2i.services import limits
+from i2i.services import limits, trash
 from i2i.services.workflows import definition_of
 
 log = logging.getLogger("i2i.jobs")
@@ -503,10 +503,10 @@ def add_further(
 
 
 def get_card(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> JobCard:
-    """The user's own picture; NotFound otherwise."""
+    """The user's own picture; NotFound otherwise, InTrash where it can come back."""
     card = jobs.find_card(conn, job_id=job_id, user_id=user_id)
     if card is None:
-        raise NotFound("This picture does not exist.")
+        raise trash.missing(conn, user_id=user_id, job_id=job_id)
     return card
 
 

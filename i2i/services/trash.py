@@ -11,7 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.errors import NotFound, Refused
+from i2i.errors import InTrash, NotFound, Refused
 from i2i.gateways.storage import Storage, image_key
 from i2i.models import PurgedImage
 from i2i.queries import history, trash
@@ -36,10 +36,32 @@ def throw_away(conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID)
     return thrown
 
 
+def missing(
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    job_id: UUID | None = None,
+    batch_id: UUID | None = None,
+) -> NotFound:
+    """What to raise for a picture, or a batch without any, that is not to be seen."""
+    thrown = trash.find_thrown(conn, user_id=user_id, job_id=job_id, batch_id=batch_id)
+    if thrown.deleted_at is None:
+        return NotFound("It does not exist.")
+    return InTrash(
+        pictures=thrown.pictures, deleted_at=thrown.deleted_at, job_id=job_id, batch_id=batch_id
+    )
+
+
 def restore(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
     """Take one picture out of the trash; NotFound when it is not there."""
     if not trash.restore_jobs(conn, user_id=user_id, job_ids=[job_id]):
         raise NotFound("This picture does not exist.")
+
+
+def restore_batch(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> None:
+    """Take a batch's pictures out of the trash; NotFound when none is there."""
+    if not trash.restore_jobs(conn, user_id=user_id, batch_id=batch_id):
+        raise NotFound("None of its pictures is in the trash.")
 
 
 def restore_all(conn: Connection[Any], *, user_id: UUID) -> None:

@@ -163,7 +163,7 @@ def _page(
     The version was read before the rows: what changes meanwhile comes once more rather than never.
     """
     conn = connection()
-    rows = jobs.list_cards(conn, batch_id=batch.id, user_id=batch.user_id)
+    rows = service.pictures(conn, batch=batch)
     spending = submissions.spending_of_batch(conn, batch_id=batch.id)
     definition = definition_of(batch.definition)
     settings_rows = forms.describe(definition.parameter_schema, batch.parameters)
@@ -355,7 +355,7 @@ def _back(batch_id: UUID) -> ResponseReturnValue:
 
 def _as_json(batch: Batch) -> dict[str, Any]:
     conn = connection()
-    rows = jobs.list_cards(conn, batch_id=batch.id, user_id=batch.user_id)
+    rows = service.pictures(conn, batch=batch)
     outlook = cards.outlook(conn, settings(), user_id=batch.user_id)
     count = cards.counts(rows)
     return {

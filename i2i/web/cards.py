@@ -379,8 +379,6 @@ def status_sentence(rows: Sequence[JobCard], *, outlook: Outlook, charged: Decim
         took = seconds((last - rows[0].created_at).total_seconds())
         which = f"All {total} done" if total > 1 else "Done"
         return f"{which} in {took}. {money(charged)} charged."
-    if not rows:
-        return ""
     parts = [f"{done} of {total} done"]
     if failed := count[JobStatus.FAILED]:
         parts.append(f"{failed} failed")
@@ -443,7 +441,5 @@ def segments(shown: Sequence[str]) -> list[tuple[str, float, float]]:
 
 
 def headline(rows: Sequence[JobCard], *, workflow: str) -> str:
-    """As in "12 photos, Mannequin to human 1"; the workflow alone when no picture is left."""
-    if not rows:
-        return workflow
+    """As in "12 photos, Mannequin to human 1"."""
     return f"{plural(len({row.original_image_id for row in rows}), 'photo')}, {workflow}"

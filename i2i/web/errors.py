@@ -1,6 +1,7 @@
 """Errors as pages and as JSON: what happened, whether it cost money, and two ways out."""
 
 import logging
+from collections.abc import Sequence
 
 import psycopg
 from flask import Flask, Response, g, jsonify, make_response, render_template, request, url_for
@@ -61,26 +62,36 @@ def wants_json() -> bool:
     return accepts.best_match(["text/html", "application/json"]) == "application/json"
 
 
-def answer(status: int, *, sentence: str | None = None) -> ResponseReturnValue:
-    """An error as the client wants it; the sentence replaces the usual one.
+Action = tuple[str, str, str, dict[str, str]]
+"""Label, method, url and fields of a button."""
+
+
+def answer(
+    status: int,
+    *,
+    title: str | None = None,
+    sentence: str | None = None,
+    actions: Sequence[Action] | None = None,
+) -> ResponseReturnValue:
+    """An error as the client wants it; title, sentence and actions replace the usual ones.
 
     Where the fault is ours the request's id stands beside it: it finds the lines in the log.
     """
-    title, usual = PAGES.get(status, ("Not possible", "This cannot be done. Nothing was changed."))
+    known, usual = PAGES.get(status, ("Not possible", "This cannot be done. Nothing was changed."))
     request_id = origin.current().request_id if status >= 500 else None
     if wants_json():
         ids = {"request_id": request_id} if request_id else {}
         return jsonify(error=sentence or usual, **ids), status
-    actions: list[tuple[str, str, str, dict[str, str]]] = [
+    usual_actions: list[Action] = [
         ("Upload", "get", url_for("images.upload"), {}),
         ("History", "get", url_for("jobs.history"), {}),
     ]
     page = render_template(
         "errors/error.html",
-        title=title,
+        title=title or known,
         sentence=sentence or usual,
         code=status,
-        actions=actions,
+        actions=actions or usual_actions,
         request_id=request_id,
     )
     return page, status

@@ -452,7 +452,7 @@ def render_verdicts(batch_id: UUID) -> ResponseReturnValue:
     """How a review stands and what comes next; for scripts the numbers."""
     conn, user = connection(), current_user()
     batch = batch_service.get(conn, batch_id=batch_id, user_id=user.id)
-    rows = jobs.list_cards(conn, batch_id=batch.id, user_id=user.id)
+    rows = batch_service.pictures(conn, batch=batch)
     made = [row for row in rows if row.status == JobStatus.COMPLETED]
     count = Counter(row.verdict or "open" for row in made)
     if wants_json():

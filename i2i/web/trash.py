@@ -7,14 +7,15 @@ from uuid import UUID
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from i2i.errors import InTrash
 from i2i.models import Trashed
 from i2i.queries import jobs as job_queries
 from i2i.queries import trash as queries
 from i2i.services import jobs as job_service
 from i2i.services import trash as service
-from i2i.web import history, jobs
+from i2i.web import batches, history, jobs
 from i2i.web.database import connection, lend, release
-from i2i.web.errors import wants_json
+from i2i.web.errors import Action, answer, wants_json
 from i2i.web.paging import read_cursor, write_cursor
 from i2i.web.sessions import current_user
 from i2i.web.state import settings, state
@@ -53,6 +54,32 @@ def restore(id: UUID) -> ResponseReturnValue:  # noqa: A002
     if wants_json():
         return jsonify(url=url_for("jobs.show", id=id))
     return redirect(url_for("trash.show"), code=303)
+
+
+@batches.bp.post("/batches/<uuid:id>/restore", endpoint="restore")
+def restore_batch(id: UUID) -> ResponseReturnValue:  # noqa: A002
+    """All its pictures back from the trash."""
+    service.restore_batch(connection(), batch_id=id, user_id=current_user().id)
+    url = url_for("batches.show", id=id)
+    return jsonify(url=url) if wants_json() else redirect(url, code=303)
+
+
+@bp.app_errorhandler(InTrash)
+def in_trash(error: InTrash) -> ResponseReturnValue:
+    """404 that says how it comes back."""
+    gone = local(error.deleted_at + timedelta(days=settings().trash_days))
+    if error.job_id:
+        which, url = "This picture was", url_for("jobs.restore", id=error.job_id)
+    else:
+        several = error.pictures > 1
+        which = f"All {error.pictures} pictures were" if several else "Its only picture was"
+        url = url_for("batches.restore", id=error.batch_id)
+    sentence = f"{which} deleted and can come back until {gone.day} {gone:%b}."
+    actions: list[Action] = [
+        (f"Restore {plural(error.pictures, 'picture')}", "post", url, {}),
+        ("Look into the trash", "get", url_for("trash.show"), {}),
+    ]
+    return answer(404, title="In the trash", sentence=sentence, actions=actions)
 
 
 @bp.get("/trash")

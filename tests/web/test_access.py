@@ -35,6 +35,7 @@ POST    /trash/empty                         login      login     200    200    
 GET     /jobs/again                          login      login     409    409    409
 POST    /jobs/delete                         login      login     409    409    409
 POST    /jobs/<uuid:id>/delete               login      login     404    404    200
+POST    /batches/<uuid:id>/restore           login      login     404    404    303
 POST    /jobs/<uuid:id>/restore              login      login     404    404    303
 GET     /jobs.zip                            login      login     409    409    409
 GET     /jobs                                login      login     200    200    200
@@ -125,6 +126,7 @@ def things(app, conn, owner):
         "waiting": waiting.id,
         "done": done.id,
         "trashed": trashed.id,
+        "thrown": trashed.batch_id,
         "lost": factories.make_job(conn, user=owner, status="unknown", image=photo).id,
         "session": session,
         "user": factories.make_user(conn).id,
@@ -136,7 +138,11 @@ def request(browser, method, route, things, *, accept="text/html"):
         (word for word in ("users", "images", "batches", "sessions", "presets") if word in route),
         "jobs",
     )
-    batch = "made" if route.endswith(".zip") else "batch"
+    batch = "batch"
+    if route.endswith(".zip"):
+        batch = "made"
+    elif route.endswith("/restore"):
+        batch = "thrown"
     job = {"cancel": "waiting", "recover": "lost", "verdict": "done", "restore": "trashed"}.get(
         route.rpartition("/")[2], "failed"
     )

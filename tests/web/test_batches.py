@@ -493,15 +493,6 @@ def test_the_size_of_the_frames_is_kept(as_owner, pilot, size):
         assert f"sheet-{size if size in set('sml') else 'm'}" in page.one(id="cards")["class"]
 
 
-def test_a_batch_of_which_nothing_is_left(as_owner, conn, pilot):
-    conn.execute("UPDATE processing_jobs SET deleted_at = now()")
-    page = pages.check(as_owner.get(pilot["url"]))
-    assert page.one("section", class_="empty").one("a")["href"] == "/trash"
-    assert page.one(id="status").text == ""
-    assert pages.check(as_owner.get(f"{pilot['url']}/live"), whole=False)
-    assert as_owner.json(pilot["url"]).json["jobs"] == []
-
-
 def test_many_pictures_have_small_frames(as_owner, conn, owner):
     photos = [factories.make_image(conn, user=owner)] * 31
     batch = factories.make_batch(conn, user=owner, photos=photos)

@@ -41,6 +41,48 @@ def test_of_a_batch_the_rest_is_shown(as_owner, conn, owner):
     assert [each["id"] for each in page.all("article")] == [f"job-{second.id}"]
 
 
+def test_a_batch_in_the_trash_says_so_and_comes_back(as_owner, as_other, conn, owner):
+    photos = [factories.make_image(conn, user=owner) for _ in range(2)]
+    batch = factories.make_batch(conn, user=owner, photos=photos)
+    path, made = f"/batches/{batch.id}", factories.jobs_of(conn, batch)
+    for job in made:
+        as_owner.json(f"/jobs/{job.id}/delete", method="POST")
+    for shown in (path, f"{path}/live", f"{path}/verdicts"):
+        answer = as_owner.get(shown)
+        assert answer.status_code == 404
+        page = pages.check(answer)
+        assert page.one("h1").text == "In the trash"
+        assert "All 2 pictures were deleted and can come back until" in page.text
+    assert "can come back" in as_owner.json(path).json["error"]
+    assert "trash" not in as_other.get(path).text
+    assert [link["href"] for link in page.all("a") if link["href"] == "/trash"]
+    form = next(form for form in page.all("form") if form["action"] == f"{path}/restore")
+    assert as_other.post(form["action"]).status_code == 404
+    assert form.text == "Restore 2 pictures"
+    answer = as_owner.post(form["action"])
+    assert (answer.status_code, answer.headers["Location"]) == (303, path)
+    back = pages.check(as_owner.get(path))
+    assert [each["id"] for each in back.all("article")] == [f"job-{job.id}" for job in made]
+    assert as_owner.post(form["action"]).status_code == 404
+
+
+def test_a_picture_in_the_trash_says_so(as_owner, as_other, job):
+    as_owner.json(f"/jobs/{job.id}/delete", method="POST")
+    page = pages.check(as_owner.get(f"/jobs/{job.id}"))
+    assert "This picture was deleted and can come back until" in page.text
+    assert "can come back" not in as_other.get(f"/jobs/{job.id}").text
+    assert as_owner.post(f"/jobs/{job.id}/restore").status_code == 303
+    assert as_owner.get(f"/jobs/{job.id}").status_code == 200
+
+
+def test_what_was_purged_is_simply_gone(as_owner, conn, job):
+    as_owner.json(f"/jobs/{job.id}/delete", method="POST")
+    as_owner.post("/trash/empty", data={"confirm": "1"})
+    for path in (f"/jobs/{job.id}", f"/batches/{job.batch_id}"):
+        answer = as_owner.get(path)
+        assert (answer.status_code, "Nothing here" in answer.text) == (404, True)
+
+
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
 def test_what_is_being_made_is_not_deleted(as_owner, conn, owner, accept):
     job = factories.make_job(conn, user=owner, status="processing")
