@@ -55,6 +55,7 @@ class Settings:
     fal_platform_url: str = "https://api.fal.ai"
     fal_media_hosts: tuple[str, ...] = ("*.fal.media", "storage.googleapis.com")
     blob_url: str
+    x_accel_redirect: str | None = None
     public_url: str | None = None
     trusted_proxies: int = 0
     trusted_hosts: tuple[str, ...] = ()
@@ -126,6 +127,10 @@ class Settings:
                 "FAL_MEDIA_HOSTS",
                 "names an exact origin, which is for tests, beside a queue elsewhere.",
             )
+        blob_url = read("BLOB_URL", f"file://{data_dir}/blobs", _blob_url)
+        x_accel_redirect = read("X_ACCEL_REDIRECT", None, _location)
+        if x_accel_redirect and not blob_url.startswith("file:"):
+            fail("X_ACCEL_REDIRECT", "needs files: BLOB_URL names another kind of store.")
         public_url = read("PUBLIC_URL", None, _public_url)
         if public_url and not public_url.startswith("https:") and not _is_loopback(queue_url):
             fail("PUBLIC_URL", "must be https: fal calls it. Only a practice server takes http.")
@@ -152,7 +157,8 @@ class Settings:
             fal_rest_url=read("FAL_REST_URL", cls.fal_rest_url, _base_url),
             fal_platform_url=read("FAL_PLATFORM_URL", cls.fal_platform_url, _base_url),
             fal_media_hosts=media_hosts,
-            blob_url=read("BLOB_URL", f"file://{data_dir}/blobs", _blob_url),
+            blob_url=blob_url,
+            x_accel_redirect=x_accel_redirect,
             public_url=public_url,
             trusted_proxies=read("TRUSTED_PROXIES", 0, _whole(0, 10)),
             trusted_hosts=trusted_hosts,
@@ -289,6 +295,12 @@ def _blob_url(text: str) -> str:
     if parts.scheme == "s3" and parts.netloc:
         return text
     raise Problem("must be file:///path or s3://bucket/prefix")
+
+
+def _location(text: str) -> str | None:
+    if not re.fullmatch(r"/([A-Za-z0-9._-]+/)+", text):
+        raise Problem("must be the path of a location of nginx, as in /blobs/")
+    return text
 
 
 def _media_hosts(text: str) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ SITE = ROOT / "docs" / "deploy" / "nginx.conf"
 
 HOST = "localhost"
 
+NOGROUP = 65534
+
 # What Debian's nginx.conf has around a site, without the names of its folders.
 AROUND = """\
 {user}
@@ -55,11 +57,12 @@ http {{
 class Nginx:
     """A process that serves the documented site on ports and folders of its own."""
 
-    def __init__(self, folder, *, upstream):
+    def __init__(self, folder, *, upstream, blobs):
         """
         Args:
             folder: for everything that it writes.
-            upstream: ports of gunicorn.
+            upstream: port of gunicorn.
+            blobs: folder of BLOB_URL.
         """
         self.folder = Path(folder)
         self.folder.mkdir(parents=True)
@@ -68,10 +71,10 @@ class Nginx:
         make_certificate(self.certificate, key=self.folder / "privkey.pem")
         user = "user root;" if os.geteuid() == 0 else ""
         (self.folder / "nginx.conf").write_text(AROUND.format(user=user))
-        (self.folder / "site.conf").write_text(self.site(upstream))
+        (self.folder / "site.conf").write_text(self.site(upstream, blobs))
         self.process = None
 
-    def site(self, upstream):
+    def site(self, upstream, blobs):
         """docs/deploy/nginx.conf with other names, ports and folders, and nothing else."""
         text = SITE.read_text(encoding="utf-8")
         for old, new in {
@@ -83,6 +86,7 @@ class Nginx:
             "listen 443": f"listen 127.0.0.1:{self.port}",
             "127.0.0.1:8000": f"127.0.0.1:{upstream}",
             "/etc/letsencrypt/live/i2i.example.com": str(self.folder),
+            "/srv/i2i/data/blobs": str(blobs),
             "/var/lib/nginx/i2i": "static",
             "/var/log/nginx": str(self.folder),
             "https://i2i.example.com": f"https://{HOST}:{self.port}",
@@ -165,16 +169,23 @@ class Stack:
             folder=Path(folder) / "house",
             TRUSTED_PROXIES="1",
             TRUSTED_HOSTS=f"{HOST},127.0.0.1",
+            X_ACCEL_REDIRECT="/blobs/",
             **environ,
         )
         self.house.environ["PUBLIC_URL"] = self.house.url
-        self.nginx = Nginx(Path(folder) / "nginx", upstream=self.house.port)
+        self.house.folder.mkdir(parents=True)
+        if os.geteuid() == 0:
+            os.chown(self.house.folder, -1, NOGROUP)  # in place of www-data
+        self.house.folder.chmod(0o2711)
+        self.nginx = Nginx(
+            Path(folder) / "nginx", upstream=self.house.port, blobs=self.house.folder / "blobs"
+        )
         self.url = f"https://{HOST}:{self.nginx.port}"
         self.tls = ssl.create_default_context(cafile=str(self.nginx.certificate))
         self.http = urllib3.PoolManager(
             ssl_context=self.tls, retries=False, timeout=houses.PATIENCE, maxsize=20
         )
-        self.users = set()
+        self.sessions = {}
 
     def open(self):
         self.nginx.start()
@@ -191,14 +202,24 @@ class Stack:
         return Client(self)
 
     def visitor(self, email=EMAIL):
-        """Somebody with one; the account is made when it is first asked for."""
-        if email not in self.users:
+        """Somebody with one. The account is made when it is first asked for.
+
+        The session is shared by all who ask for this user, for sign-ins are counted; when one of
+        them ended it there is a new one. `sign_in` always makes one.
+        """
+        if email not in self.sessions:
             self.house.make_user(email)
-            self.users.add(email)
         client = self.client()
-        answer = client.request(
-            "POST", "/login", fields={"email": email, "password": houses.PASSWORD}
-        )
+        client.cookies = dict(self.sessions.get(email, {}))
+        if client.request("GET", "/images").status == 401:
+            client = self.sign_in(email)
+            self.sessions[email] = dict(client.cookies)
+        return client
+
+    def sign_in(self, email, password=houses.PASSWORD):
+        """A client with a session of its own."""
+        client = self.client()
+        answer = client.request("POST", "/login", fields={"email": email, "password": password})
         assert answer.status == 200, answer.data
         return client
 

@@ -54,6 +54,8 @@ def test_defaults_hold_without_anything_but_a_secret():
         ("BLOB_URL", "/srv/blobs"),
         ("BLOB_URL", "file://relative"),
         ("BLOB_URL", "s3:///prefix"),
+        ("X_ACCEL_REDIRECT", "/pictures"),
+        ("X_ACCEL_REDIRECT", "yes"),
         ("PUBLIC_URL", "http://i2i.example.com"),
         ("TRUSTED_PROXIES", "yes"),
         ("MAX_UPLOAD_MB", "0"),
@@ -98,6 +100,12 @@ def test_values_are_read_in_their_units():
     assert settings.trusted_hosts == ("a.example.com", "b.example.com")
     assert settings.max_in_flight_per_user is None
     assert settings.log_level == "info"
+
+
+def test_only_files_are_sent_by_nginx():
+    with pytest.raises(SystemExit) as caught:
+        read(X_ACCEL_REDIRECT="/blobs/", BLOB_URL="s3://bucket/prefix")
+    assert caught.value.code.startswith("i2i: X_ACCEL_REDIRECT needs files")
 
 
 @pytest.mark.parametrize(
