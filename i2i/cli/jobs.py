@@ -5,7 +5,7 @@ Shows states, errors and costs, never prompts or pictures: those are the user's.
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import click
@@ -29,10 +29,10 @@ from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
 from i2i.logs import configure_logging
 from i2i.models import Job, JobStatus, Submission
-from i2i.queries import breaker, jobs, submissions, workers
+from i2i.queries import jobs, submissions
 from i2i.queries import users as user_queries
+from i2i.services import health, users
 from i2i.services import jobs as service
-from i2i.services import users
 from i2i.worker import Worker
 
 group = Group("jobs", help="Pictures in the making, and what they cost.")
@@ -208,51 +208,41 @@ def outcome_words(job: Job) -> str:
 def stats(*, json_: bool) -> None:
     """Count jobs by state, money of today (UTC), and what stands still; as the page of health."""
     with connection() as conn:
-        counted = {each.status: each for each in jobs.count_statuses(conn)}
-        in_flight = jobs.count_in_flight(conn).count
-        today = submissions.spending_since(conn, since=midnight())
-        pause = breaker.find(conn)
-        attention = jobs.count_attention(conn)
-        seen_workers = workers.list_all(conn)
-    states: dict[str, int] = {
-        status.value: counted[status].count if status in counted else 0 for status in JobStatus
-    }
+        found = health.read(conn)
+    counted = {each.status: each.count for each in found.queue}
+    states = {status.value: counted.get(status, 0) for status in JobStatus}
+    today, pause = found.today, found.breaker
     if json_:
         print_json(
             {
                 "states": states,
-                "in_flight": in_flight,
+                "in_flight": found.in_flight,
                 "max_in_flight": settings().max_in_flight,
                 "today": today,
                 "daily_pictures": settings().daily_pictures,
                 "breaker": pause,
-                "attention": attention,
-                "workers": seen_workers,
+                "attention": found.attention,
+                "workers": found.workers,
             }
         )
         return
     print_table(["STATE", "JOBS"], list(states.items()))
-    say(f"In flight: {in_flight} of {settings().max_in_flight}")
+    say(f"In flight: {found.in_flight} of {settings().max_in_flight}")
     say(
         f"Today: {today.pictures} of {settings().daily_pictures} pictures sent, "
         f"${today.charged:.2f} charged, {today.perhaps} not known yet"
     )
-    for each in attention:
+    for each in found.attention:
         say(f"Needs a look: {plural(each.count, 'job')} ({each.status}): {each.reason or '-'}")
-    for row in seen_workers:
+    for row in found.workers:
         trouble = f": {row.trouble}" if row.trouble else ""
         say(
             f"Worker on {row.host} ({row.process_id}): seen {row.silent_seconds:.0f} s ago{trouble}"
         )
-    if all(row.silent_seconds > workers.SILENT_SECONDS for row in seen_workers):
+    if not found.living:
         say("No worker is running: pictures wait")
     if pause.opened_at is not None:
         say(
             f"Sending is paused since {pause.opened_at:%Y-%m-%d %H:%M}Z "
             f"(the account's {pause.reason}); waiting: {plural(pause.waiting, 'picture')}"
         )
-
-
-def midnight() -> datetime:
-    """The begin of today in UTC."""
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

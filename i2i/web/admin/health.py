@@ -14,9 +14,18 @@ from i2i import __version__, db
 from i2i.errors import StorageError, plural
 from i2i.explanations import without_inputs
 from i2i.gateways.storage import space
-from i2i.models import FailedRequest, JobStatus, QueueCount, WorkerRow
-from i2i.queries import breaker, jobs, submissions, workers
+from i2i.models import (
+    AttentionCount,
+    Breaker,
+    FailedRequest,
+    JobStatus,
+    QueueCount,
+    WorkerRow,
+)
 from i2i.queries import health as queries
+from i2i.queries import submissions
+from i2i.services import health as service
+from i2i.services.health import Health
 from i2i.web.admin import bp
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
@@ -55,19 +64,18 @@ class Fact:
 def health() -> ResponseReturnValue:
     """What an operator at night wants to know."""
     conn = connection()
-    queue, rows = jobs.count_statuses(conn), workers.list_all(conn)
+    standing = service.read(conn)
     failures = submissions.list_failures(conn, page_size=FAILURES)
-    found = gather(conn, queue=queue, rows=rows)
-    facts = sorted(found, key=lambda each: TONES.index(each.tone))
+    facts = sorted(gather(conn, standing), key=lambda each: TONES.index(each.tone))
     if wants_json():
         return jsonify(
             status=facts[0].tone,
             facts=[{"tone": each.tone, "word": each.word, "fact": each.fact} for each in facts],
-            queue={each.status: {"jobs": each.count, **_oldest(each)} for each in queue},
-            workers=[asdict(each) for each in rows],
+            queue={each.status: {"jobs": each.count, **_oldest(each)} for each in standing.queue},
+            workers=[asdict(each) for each in standing.workers],
             failures=[describe_failure(each) for each in failures],
         )
-    waiting = {each.status: each for each in queue}
+    waiting = {each.status: each for each in standing.queue}
     return render_template(
         "admin/health.html",
         facts=facts,
@@ -108,17 +116,15 @@ def describe_failure(row: FailedRequest) -> dict[str, Any]:
     }
 
 
-def gather(
-    conn: Connection[Any], *, queue: list[QueueCount], rows: list[WorkerRow]
-) -> Iterator[Fact]:
-    """All facts, in the order in which things depend on each other; `rows` are the workers."""
+def gather(conn: Connection[Any], standing: Health) -> Iterator[Fact]:
+    """All facts, in the order in which things depend on each other."""
     yield from _of_database(conn)
-    yield from _of_workers(rows)
-    yield _of_fal([each for each in rows if _lives(each)])
-    yield _of_breaker(conn)
-    yield _of_queue(conn, queue)
-    yield _of_today(conn)
-    yield from _of_attention(conn)
+    yield from _of_workers(standing.workers)
+    yield _of_fal(standing.living)
+    yield _of_breaker(standing.breaker)
+    yield _of_queue(standing)
+    yield _of_today(standing.counted_today)
+    yield from _of_attention(standing.attention)
     yield from _of_disks()
     yield from _of_proxies()
 
@@ -142,17 +148,13 @@ def _of_database(conn: Connection[Any]) -> Iterator[Fact]:
     )
 
 
-def _lives(row: WorkerRow) -> bool:
-    return row.silent_seconds <= workers.SILENT_SECONDS
-
-
 def _of_workers(rows: list[WorkerRow]) -> Iterator[Fact]:
-    if not any(_lives(each) for each in rows):
+    if not any(service.lives(each) for each in rows):
         yield Fact(tone="trouble", word="Worker", fact="No worker is running: pictures wait")
     for row in rows:
         seen = f"seen {seconds(row.silent_seconds)} ago"
         word = f"Worker on {row.host}"
-        if not _lives(row):
+        if not service.lives(row):
             gone = "it was killed or hangs; forgotten after a day"
             yield Fact(tone="warning", word=word, fact=f"{seen} · {gone}")
         elif row.release != __version__:
@@ -174,8 +176,7 @@ def _of_fal(living: list[WorkerRow]) -> Fact:
     return Fact(tone="fine", word="fal", fact=practice)
 
 
-def _of_breaker(conn: Connection[Any]) -> Fact:
-    row = breaker.find(conn)
+def _of_breaker(row: Breaker) -> Fact:
     if row.opened_at is None or row.checked_at is None or row.next_check_at is None:
         return Fact(tone="fine", word="Sending", fact="not paused")
     why = {"balance": "no balance left, or locked", "key": "the key is not taken"}
@@ -188,9 +189,9 @@ def _of_breaker(conn: Connection[Any]) -> Fact:
     )
 
 
-def _of_queue(conn: Connection[Any], queue: list[QueueCount]) -> Fact:
-    flying = f"{jobs.count_in_flight(conn).count} of {settings().max_in_flight} in flight"
-    for each in queue:
+def _of_queue(standing: Health) -> Fact:
+    flying = f"{standing.in_flight} of {settings().max_in_flight} in flight"
+    for each in standing.queue:
         if each.status == JobStatus.PENDING:
             waiting = f"{plural(each.count, 'picture')} waiting, the oldest for"
             return Fact(
@@ -201,8 +202,7 @@ def _of_queue(conn: Connection[Any], queue: list[QueueCount]) -> Fact:
     return Fact(tone="fine", word="Queue", fact=f"nothing waiting · {flying}")
 
 
-def _of_today(conn: Connection[Any]) -> Fact:
-    count = submissions.count_today(conn).count
+def _of_today(count: int) -> Fact:
     most = settings().daily_pictures
     return Fact(
         tone="warning" if count >= most else "fine",
@@ -212,8 +212,8 @@ def _of_today(conn: Connection[Any]) -> Fact:
     )
 
 
-def _of_attention(conn: Connection[Any]) -> Iterator[Fact]:
-    for row in jobs.count_attention(conn):
+def _of_attention(rows: list[AttentionCount]) -> Iterator[Fact]:
+    for row in rows:
         yield Fact(
             tone="warning",
             word="Needs a look",
