@@ -21,7 +21,6 @@ def admin(house):
 
 
 def enter(page, email, password):
-    """Sign in; whoever has a password that somebody else made gets one of their own first."""
     page.goto("/login")
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(password)
@@ -29,14 +28,15 @@ def enter(page, email, password):
 
 
 def own_password(page, given):
-    """Through the page that may ask for it; the password that holds from now on."""
-    expect(page.get_by_role("heading", level=1)).not_to_have_text("Sign in")
-    if page.get_by_label("New password").count() == 0:
-        return given
-    if page.get_by_label("Current password").count():
-        page.get_by_label("Current password").fill(given)
+    """Past the page that lets nobody on who still has the password that somebody else made."""
+    expect(page.get_by_role("heading", level=1)).to_have_text("Choose your own password")
+    assert not is_in(page)
+    page.get_by_label("New password").fill(given)
+    page.get_by_role("button", name="Save the password").click()
+    expect(page.get_by_text("This is the one you were given.")).to_be_visible()
     page.get_by_label("New password").fill(NEW_PASSWORD)
-    page.get_by_role("button", name=re.compile("password")).click()
+    page.get_by_role("button", name="Save the password").click()
+    expect(page.get_by_role("heading", name="Upload", exact=True)).to_be_visible()
     return NEW_PASSWORD
 
 
