@@ -15,8 +15,9 @@ from i2i import __version__
 from i2i.gateways.storage import image_key
 from i2i.queries import images, jobs, presets, trash, users, workflows
 
-ADMIN, EMPTY = "admin@example.com", "empty@example.com"
-"""Beside the one who has everything: an operator, and somebody who has nothing yet."""
+ADMIN, EMPTY, NEW = "admin@example.com", "empty@example.com", "new@example.com"
+"""Beside the one who has everything: an operator, somebody who has nothing yet, and somebody who
+has not yet chosen a password."""
 
 NAMES = ("astronaut.png", "coffee.png", "rocket.jpg", "chelsea.png", "flower.jpg", "china.jpg")
 PARAMETERS = {"aspect_ratio": "3:4", "style_strength": 75, "lighting_style": "studio"}
@@ -36,6 +37,7 @@ class Scene:
             self.email: {name: self.paths[name] for name in PAGES},
             EMPTY: {f"empty-{path.strip('/')}": path for path in EMPTY_PAGES},
             ADMIN: {path.strip("/").replace("/", "-"): path for path in ADMIN_PAGES},
+            NEW: {"choose-password": "/account/password"},
             None: {"signin": "/login"},
         }
 
@@ -216,6 +218,9 @@ ADMIN_PAGES = [
 def set_scene(conn, storage, *, email):
     """Fill a migrated and seeded database for this user and the ADMIN; where to look."""
     user = users.find_by_email(conn, email=email)
+    conn.execute(
+        "UPDATE users SET password_expires_at = now() + interval '24 hours' WHERE email = %s", [NEW]
+    )
     studio = Studio(conn, storage, user)
     scene = Scene(email)
     for status in ("ready", "preparing"):

@@ -4,6 +4,7 @@ With a folder, `make screenshots ARGS=../look`, every page in every state instea
 laptop in the dark and a wide screen, for people to look at.
 """
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ import psycopg
 from chromium import CHROMIUM, QUIET
 from house import House, Visitor, wait_until
 from playwright.sync_api import sync_playwright
-from scene import ADMIN, EMPTY, set_scene
+from scene import ADMIN, EMPTY, NEW, set_scene
 
 from i2i import embedded
 from i2i.config import ROOT
@@ -50,7 +51,8 @@ def main():
 def look_at_everything(house, target):
     """Each page of a studio where everything has happened, in each look; no worker moves it."""
     target.mkdir(parents=True, exist_ok=True)
-    house.make_user(EMPTY)
+    for email in (EMPTY, NEW):
+        house.make_user(email)
     house.make_user(ADMIN, "--admin")
     with psycopg.connect(house.database, autocommit=True) as conn:
         storage = make_storage(f"file://{house.folder}/blobs", data_dir=house.folder)
@@ -79,7 +81,7 @@ def sign_in(page, email):
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(houses.PASSWORD)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/upload")
+    page.wait_for_url(re.compile("/upload|/account/password"))
 
 
 def take(house):

@@ -9,7 +9,7 @@ import pytest
 import scene as scenes
 from axe_playwright_python.sync_playwright import Axe
 from house import House
-from scene import ADMIN, EMPTY, set_scene
+from scene import ADMIN, EMPTY, NEW, set_scene
 
 from i2i.gateways.storage import make_storage
 
@@ -25,7 +25,7 @@ def studio(copies, tmp_path_factory):
     """The pages alone, on a database where everything has happened; no worker moves it."""
     house = House(database=copies(), folder=tmp_path_factory.mktemp("studio"))
     house.flask("db", "seed")
-    for email in (houses.EMAIL, EMPTY):
+    for email in (houses.EMAIL, EMPTY, NEW):
         house.make_user(email)
     house.make_user(ADMIN, "--admin")
     with psycopg.connect(house.database, autocommit=True) as conn:
@@ -52,7 +52,7 @@ def open_as(studio, browser):
                 page.get_by_label("E-mail").fill(email)
                 page.get_by_label("Password").fill(houses.PASSWORD)
                 page.get_by_role("button", name="Sign in").click()
-                page.wait_for_url(re.compile("/(upload)?$"))
+                page.wait_for_url(re.compile("/(upload)?$|/account/password"))
         return opened[email]
 
     yield open_
@@ -126,6 +126,16 @@ def test_signing_in(open_as):
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("alert").wait_for()
+    check(page)
+
+
+def test_choosing_a_password(open_as):
+    page = open_as(NEW)
+    page.goto("/account/password")
+    check(page)
+    page.get_by_label("New password").fill("passwordpassword")
+    page.get_by_role("button", name="Save the password").click()
+    page.get_by_text("among the first that others try").wait_for()
     check(page)
 
 

@@ -78,6 +78,32 @@ def test_list_shows_columns_and_json(flask, db_conn):
     assert "password_hash" not in found[0]
 
 
+def test_list_tells_whose_password_it_is(flask, db_conn):
+    flask("users", "create", "anna@example.com", "--password-stdin", stdin=LONG)
+    flask("users", "create", "bob@example.com")
+    flask("users", "create", "eve@example.com")
+    db_conn.execute("UPDATE users SET password_expires_at = now() WHERE email LIKE 'eve%'")
+
+    lines = flask("users", "list").stdout.splitlines()
+    assert [line.split()[-1] for line in lines] == ["PASSWORD", "own", "given", "expired"]
+
+    found = json.loads(flask("users", "list", "--json").stdout)
+    assert [each["password_expired"] for each in found] == [False, False, True]
+    assert found[0]["password_expires_at"] is None
+
+    flask("users", "set-password", "eve@example.com", "--password-stdin", stdin=LONG)
+    assert flask("users", "list").stdout.splitlines()[-1].split()[-1] == "own"
+
+
+@pytest.mark.parametrize("command", ["create", "set-password"])
+def test_guessable_passwords_are_refused_at_every_door(flask, db_conn, command):
+    make_user(db_conn, email="old@example.com")
+    email = "new@example.com" if command == "create" else "old@example.com"
+    result = flask("users", command, email, "--password-stdin", stdin="qwertyuiop123456\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "among the first that others try" in result.stderr
+
+
 def test_out_of_the_whitelist_ends_sessions_and_waiting_pictures(flask, db_conn):
     user = make_user(db_conn, email="anna@example.com")
     job = make_job(db_conn, user=user)

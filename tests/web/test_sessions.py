@@ -72,7 +72,8 @@ def test_the_wrong_the_unknown_and_the_unlisted_get_one_page(open_browser, owner
         typed = page.one("input", name="email")["value"]
         body = page.source.replace(f'value="{typed}"', "", 1) if typed else page.source
         body = re.sub(r'(name="email" type="email") (value="[^"]*")?', r"\1 ", body)
-        headers = {k: v for k, v in answer.headers.items() if k != "Content-Length"}
+        own = {"Content-Length", "X-Request-Id"}
+        headers = {k: v for k, v in answer.headers.items() if k not in own}
         seen.add((answer.status_code, body, tuple(sorted(headers.items()))))
         assert factories.PASSWORD not in page.source
     assert len(seen) == 1
@@ -387,6 +388,136 @@ def test_a_change_that_does_not_hold_says_where(as_owner, conn, current, new, fi
 def test_what_a_password_may_be(as_owner, anonymous, password):
     assert change(as_owner, new=password).status_code == 303
     assert sign_in(anonymous, password=password).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("new", "sentence"),
+    [
+        ("passwordpassword", "among the first that others try"),
+        ("owner@example.com", "your e-mail address"),
+        ("owner-example-2026-i2i", "the name of this site"),
+    ],
+)
+def test_a_password_that_is_easy_to_guess_says_why(as_owner, new, sentence):
+    answer = change(as_owner, new=new)
+    assert answer.status_code == 422
+    words = pages.check(answer).one(id="error-new_password").text
+    assert sentence in words
+    assert words.endswith("Choose a few words that do not belong together.")
+
+
+def test_too_many_wrong_passwords_are_told_on_the_account_page(as_owner):
+    assert {change(as_owner, current="wrong").status_code for _ in range(10)} == {422}
+    answer = change(as_owner)
+    assert answer.status_code == 429
+    assert "Retry-After" in answer.headers
+    words = pages.check(answer).one(id="error-current_password").text
+    assert re.fullmatch(r"Too many wrong passwords\. Wait \d+ (s|min), then try again\.", words)
+
+
+def test_a_new_password_brings_a_new_cookie(as_owner):
+    before = as_owner.get_cookie("i2i").value
+    after = cookie_of(change(as_owner))[1]
+    assert as_owner.get_cookie("i2i").value == after != before
+    assert is_in(as_owner)
+    as_owner.set_cookie("i2i", before)
+    assert not is_in(as_owner)
+
+
+# --- A generated password ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(conn, settings, owner):
+    password = passwords.make_password()
+    users.set_password(conn, settings, user_id=owner.id, password=password, is_generated=True)
+    return password
+
+
+def test_a_generated_password_leads_to_choosing_ones_own(anonymous, given):
+    answer = sign_in(anonymous, password=given, next="/jobs?q=a")
+    assert answer.headers["Location"] == "/jobs?q=a"
+    answer = anonymous.get("/jobs?q=a")
+    assert (answer.status_code, answer.headers["Location"]) == (
+        303,
+        "/account/password?next=/jobs?q%3Da",
+    )
+    page = pages.check(anonymous.get(answer.headers["Location"]))
+    assert page.one("h1").text == "Choose your own password"
+    assert page.one("input", name="new_password")["autocomplete"] == "new-password"
+    assert not any("/upload" in link["href"] for link in page.all("a"))
+    form = dict(page.form("/account/password"))
+    assert form["next"] == "/jobs?q=a"
+
+    answer = anonymous.post("/account/password", data=form | {"new_password": NEW})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/jobs?q=a")
+    assert anonymous.get("/jobs?q=a").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("password", "sentence"),
+    [
+        ("fourteen chars", "15 characters or more"),
+        ("", "15 characters or more"),
+        ("passwordpassword", "among the first that others try"),
+        (None, "This is the one you were given."),
+    ],
+)
+def test_choosing_what_does_not_do_says_why(anonymous, given, password, sentence):
+    sign_in(anonymous, password=given)
+    data = {"new_password": given if password is None else password, "next": "/jobs"}
+    answer = anonymous.post("/account/password", data=data)
+    assert answer.status_code == 422
+    page = pages.check(answer)
+    assert sentence in page.one(id="error-new_password").text
+    assert page.one("input", name="next")["value"] == "/jobs"
+    assert page.one("input", name="new_password")["value"] == ""
+    answer = anonymous.json("/account/password", method="POST", data=data)
+    assert (answer.status_code, answer.json.keys()) == (422, {"error"})
+
+
+def test_scripts_choose_too(anonymous, given):
+    sign_in(anonymous, password=given)
+    answer = anonymous.json("/jobs")
+    assert answer.status_code == 403
+    assert answer.json == {"error": "Choose your own password first, at /account/password."}
+    data = {"new_password": NEW}
+    answer = anonymous.json("/account/password", method="POST", data=data)
+    assert (answer.status_code, answer.json) == (200, {"url": START})
+    assert anonymous.json("/jobs").status_code == 200
+
+
+def test_nothing_else_opens_before(app, anonymous, given):
+    sign_in(anonymous, password=given)
+    anyone = {"health.live", "health.ready", "static", "webhooks.receive"}
+    own = {
+        *("sessions.login", "sessions.sign_in", "sessions.logout"),
+        *("sessions.choose_password", "sessions.save_password"),
+    }
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in anyone | own:
+            continue
+        path = re.sub("<[^>]*>", "00000000-0000-4000-8000-000000000000", rule.rule)
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            answer = anonymous.open(path, method=method)
+            assert answer.status_code == 303, path
+            assert answer.headers["Location"].startswith("/account/password"), path
+            assert anonymous.json(path, method=method).status_code == 403, path
+    assert anonymous.post("/logout").status_code == 303
+    assert anonymous.get("/account/password").headers["Location"].startswith("/login")
+
+
+def test_after_a_day_it_is_a_wrong_password(open_browser, conn, given):
+    inside = open_browser()
+    sign_in(inside, password=given)
+    conn.execute("UPDATE users SET password_expires_at = now()")
+    assert inside.get("/account/password").headers["Location"].startswith("/login")
+    answer = sign_in(open_browser(), password=given)
+    assert answer.status_code == 401
+    assert "do not match an account that may sign in" in answer.text
+
+
+# --- Own sessions -----------------------------------------------------------------------------
 
 
 def test_own_sessions_are_listed_and_can_be_ended(open_browser, owner, other):

@@ -123,3 +123,25 @@ def test_no_admin_locks_himself_out(as_admin, conn, admin, action):
     assert "Nothing was changed." in answer.text
     assert users.find(conn, user_id=admin.id) == before
     assert "This is you" in as_admin.get(f"/admin/users/{admin.id}").text
+
+
+def test_who_has_not_chosen_a_password_is_seen(as_admin, conn, owner):
+    def words():
+        row = next(
+            each
+            for each in pages.check(as_admin.get("/admin/users")).all("tr")
+            if owner.email in each.text
+        )
+        facts = pages.check(as_admin.get(f"/admin/users/{owner.id}")).one("dl").text
+        return list(row.all("td"))[1].text, facts
+
+    assert words()[0] == "yes"
+    assert "their own" in words()[1]
+    as_admin.post(f"/admin/users/{owner.id}/password")
+    assert words()[0] == "yes"
+    assert "generated, works until tomorrow" in words()[1]
+    conn.execute(
+        "UPDATE users SET password_expires_at = now() - interval '1 hour' WHERE id = %s", [owner.id]
+    )
+    assert words()[0] == "password ran out"
+    assert "the generated one ran out" in words()[1]
