@@ -151,6 +151,12 @@ def parameters(choice: Choice) -> forms.Parameters:
     )
 
 
+def workflow_id(choice: Choice) -> str:
+    """The workflow whose settings are checked, if the form names it; else nothing is ordered."""
+    named = {request.form.get("switch"), request.form.get("workflow")}
+    return choice.workflow.id if choice.workflow.id in named else ""
+
+
 def order(choice: Choice) -> Order:
     """What the form asks for; InvalidFields names everything that does not hold, not the first."""
     try:
@@ -164,7 +170,7 @@ def order(choice: Choice) -> Order:
 def _order(choice: Choice, *, parameters: forms.Parameters) -> Order:
     return Order(
         user_id=current_user().id,
-        workflow_id=request.form.get("workflow", ""),
+        workflow_id=workflow_id(choice),
         image_ids=chosen_ids("image")[0],
         reference_ids=choice.reference_ids,
         parameters=parameters,

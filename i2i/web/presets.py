@@ -40,7 +40,7 @@ def create() -> ResponseReturnValue:
         preset_id = service.save(
             connection(),
             user_id=current_user().id,
-            workflow_name=request.form.get("workflow", ""),
+            workflow_name=order_form.workflow_id(choice),
             name=request.form.get("preset_name", ""),
             parameters=order_form.parameters(choice),
             replace="preset_replace" in request.form,

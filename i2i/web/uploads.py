@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from flask import Request
+from werkzeug.datastructures import CombinedMultiDict
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -172,6 +173,15 @@ class UploadRequest(Request):
 
     _intake: _Intake | None = None
     _incoming: tuple[IncomingFile, ...] = ()
+
+    @property
+    def values(self) -> CombinedMultiDict[str, str]:
+        """The fields of a form that was posted, or else those of the address: never both mixed.
+
+        Werkzeug would let the address of a POST override fields of its form, so that one look at
+        a field could find another value than the next.
+        """
+        return CombinedMultiDict([self.form if self.method == "POST" else self.args])
 
     def close(self) -> None:
         """Called by Flask when the request ends, however it ends."""

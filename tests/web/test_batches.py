@@ -520,3 +520,22 @@ def test_the_bar_counts_the_newest_batch_at_work(as_owner, pilot):
     assert urlsplit(link["href"]).path == pilot["url"]
     assert re.match(r"0 of 6", link.text)
     assert pages.check(as_owner.get(pilot["url"])).all("a", class_="running") == []
+
+
+def test_settings_are_checked_by_the_workflow_that_runs_them(as_owner, conn, photos):
+    """Neither the address nor a second field names another one for the check than for the work."""
+    free = {"setting": {"type": "string", "title": "Setting", "maxLength": 40, "x-order": 10}}
+    schema = factories.document()["parameter_schema"] | {"properties": free}
+    request = {"prompt": "{{ setting }}", "image_urls": "{{ image_urls }}"}
+    factories.make_workflow(
+        conn, id="free-v1", parameter_schema=schema, request_template=request, max_references=0
+    )
+    wish = order(photos, setting="anything at all")
+    answers = [
+        as_owner.json("/batches", method="POST", data=wish, query_string={"workflow": "free-v1"}),
+        as_owner.json("/batches", method="POST", data=wish | {"switch": "free-v1"}),
+        as_owner.json("/batches", method="POST", data=wish | {"workflow": ["basic-v1", "free-v1"]}),
+    ]
+    ran = conn.execute("SELECT workflow_name FROM processing_jobs").fetchall()
+    assert [each.status_code for each in answers] == [422, 201, 422]
+    assert set(ran) == {("free-v1",)}
