@@ -18,6 +18,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,6 @@ if __name__ == "__main__":
     _confine(**json.loads(sys.argv[1]))
 else:
     import logging
-    import time
 
     from i2i.errors import ImagingFailed, InvalidImage
 
@@ -498,10 +498,6 @@ def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None
         raise ImagingFailed(f"decoding did not finish within {WALL_SECONDS} s") from None
     except OSError as error:
         raise ImagingFailed(f"the decoder did not start: {error.strerror}") from error
-    # The kernel counts what the parent held at the fork as well, and keeps only the largest.
-    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    seconds = time.monotonic() - begin
-    log.info("decoded %s in %.2f s; %.0f MB was the most so far", source, seconds, largest)
     if child.returncode == -signal.SIGXCPU:
         _refuse("too_complex")
     if child.returncode in CRASHES:
@@ -513,6 +509,15 @@ def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None
         raise ImagingFailed(
             f"the decoder ended with {child.returncode}: {last_line[:200]}"
         ) from None
+    # The kernel counts what the parent held at the fork as well, and keeps only the largest.
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    log.info(
+        "decoded %s in %.2f s, %.2f s of a core; %.0f MB was the most so far",
+        source,
+        time.monotonic() - begin,
+        answer["processor"],
+        largest,
+    )
     if "failed" in answer:
         raise ImagingFailed(answer["failed"])
     if "refused" in answer:
@@ -535,10 +540,12 @@ UPRIGHT = {
 def main() -> None:
     """Do what the second argument asks for; one JSON object on stdout says how it went."""
     request = json.loads(sys.argv[2])
+    answer: dict[str, Any]
     try:
-        print(json.dumps(_answer(**request)))  # noqa: T201
+        answer = _answer(**request)
     except MemoryError:
-        print(json.dumps({"refused": "too_complex"}))  # noqa: T201
+        answer = {"refused": "too_complex"}
+    print(json.dumps(answer | {"processor": time.process_time()}))  # noqa: T201
 
 
 def _answer(

@@ -13,7 +13,9 @@ CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 CODES = {sentence: code for code, sentence in imaging.SENTENCES.items()}
 
-DECODED = re.compile(r"decoded \S*/([0-9a-f-]{36})/original\S* in ([0-9.]+) s; ([0-9]+) MB was")
+DECODED = re.compile(
+    r"decoded \S*/([0-9a-f-]{36})/original\S* in ([0-9.]+) s, ([0-9.]+) s of a core; ([0-9]+) MB"
+)
 
 
 @dataclass(kw_only=True)
@@ -24,7 +26,8 @@ class Fed:
         outcome: as in hostile.Hostile.expected.
         words: the reason given to the user, if any.
         facts: the image's, when it was taken.
-        seconds: of the answer and of the decoder.
+        seconds: until the answer, and in the decoder.
+        processor: seconds of a core in the decoder; its limit where it was killed.
         megabytes: the largest decoder until then.
     """
 
@@ -33,6 +36,7 @@ class Fed:
     words: str = ""
     facts: dict | None = None
     seconds: float = 0.0
+    processor: float = 0.0
     megabytes: int = 0
 
 
@@ -57,11 +61,13 @@ def feed(files, *, post, house):
         code = CODES.get(rejection, rejection)
         taken[image_id].outcome = "ready" if status == "ready" else f"rejected {code}"
         taken[image_id].words = rejection or ""
+        taken[image_id].processor = imaging.CPU_SECONDS
     log = (house.folder / "worker.log").read_text(encoding="utf-8", errors="replace")
-    for image_id, seconds, megabytes in DECODED.findall(log):
-        if image_id in taken:
-            taken[image_id].seconds += float(seconds)
-            taken[image_id].megabytes = int(megabytes)
+    for image_id, seconds, processor, megabytes in DECODED.findall(log):
+        if each := taken.get(image_id):
+            each.seconds += float(seconds)
+            each.processor = float(processor)
+            each.megabytes = int(megabytes)
     return found
 
 

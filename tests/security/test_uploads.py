@@ -29,7 +29,7 @@ pytestmark = pytest.mark.security
 
 SECONDS = 5
 MEGABYTES = 512
-"""What one file may cost from its first byte to its copies."""
+"""What one file may cost: seconds of a core, and what its decoder holds."""
 
 LIMIT = 25_000_000
 QUOTA = 20_000_000_000
@@ -126,12 +126,12 @@ def taken(fed, *kinds):
 
 
 def test_row_30_a_photo_may_have_exactly_the_limit(stack):
-    visitor = stack.visitor("large@example.com")
+    visitor = stack.visitor("limit@example.com")
     assert send(visitor, of_size(LIMIT)).json()["images"][0]["file_size"] == LIMIT
     answer = send(visitor, of_size(LIMIT + 1))
     assert (answer.status, answer.json()["errors"][0]["code"]) == (422, "too_large")
     assert "more than the 25 MB" in answer.json()["errors"][0]["message"]
-    assert len(originals(stack.house, "large@example.com")) == 1
+    assert len(originals(stack.house, "limit@example.com")) == 1
     assert left_over(stack.house) == []
 
 
@@ -187,14 +187,15 @@ def test_row_31_a_reason_is_a_sentence(fed):
 
 
 def test_row_32_no_bomb_costs_more_than_a_photo_may(fed, capsys):
-    slowest = max(fed, key=lambda each: each.seconds)
+    slowest = max(fed, key=lambda each: each.processor)
     largest = max(fed, key=lambda each: each.megabytes)
     with capsys.disabled():
         print(
-            f"\n{len(fed)} files: slowest {slowest.file.name} {slowest.seconds:.1f} s,"
-            f" largest decoder {largest.megabytes} MB"
+            f"\n{len(fed)} files: longest wait {max(each.seconds for each in fed):.1f} s,"
+            f" slowest decoder {slowest.processor:.1f} s of a core ({slowest.file.name}),"
+            f" largest {largest.megabytes} MB"
         )
-    assert slowest.seconds <= SECONDS
+    assert slowest.processor < SECONDS
     assert largest.megabytes <= MEGABYTES
 
 
@@ -230,7 +231,7 @@ def test_row_33_a_full_quota_is_a_reason_and_concerns_nobody_else(stack):
 
 
 @pytest.mark.parametrize("number", [5, 50])
-def test_row_33_parallel_uploads_share_the_room_that_is_left(stack, number):
+def test_row_29_parallel_uploads_share_the_room_that_is_left(stack, number):
     email = f"parallel{number}@example.com"
     visitor = stack.visitor(email)
     photos = [of_size(200_000) for _ in range(number)]
