@@ -993,6 +993,7 @@ def output_of(practice):
         pytest.param(b"GIF89a" + bytes(100), (None, None), id="a type that we do not decode"),
         pytest.param("torn", (320, 240), id="damaged"),
         pytest.param(pictures.raw_png(9000, 9000), (None, None), id="too large to decode"),
+        pytest.param(pictures.jpeg_of_scans(101), (None, None), id="too many scans"),
     ],
 )
 def test_a_paid_picture_that_we_cannot_decode_is_kept(
