@@ -847,3 +847,11 @@ class AuditEvent:
     target: str
     detail: str
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """What somebody asked for and does not own: its noun, and whose it is."""
+
+    noun: str
+    email: str

@@ -26,3 +26,17 @@ WHERE lower(actor) = lower(%(actor)s)
                           coalesce(%(before_id)s::bigint, 9223372036854775807))
 ORDER BY created_at DESC, id DESC
 LIMIT %(page_size)s;
+
+-- name: find_foreign :optional
+-- Whatever has this id, if it is not this user's.
+SELECT thing.noun, users.email
+FROM (
+    SELECT 'photo' AS noun, user_id FROM images WHERE id = %(thing_id)s AND NOT is_processed
+    UNION ALL SELECT 'picture', user_id FROM images WHERE id = %(thing_id)s AND is_processed
+    UNION ALL SELECT 'batch', user_id FROM batches WHERE id = %(thing_id)s
+    UNION ALL SELECT 'job', user_id FROM processing_jobs WHERE id = %(thing_id)s
+    UNION ALL SELECT 'preset', user_id FROM presets WHERE id = %(thing_id)s
+    UNION ALL SELECT 'session', user_id FROM sessions WHERE id = %(thing_id)s
+) AS thing
+JOIN users ON users.id = thing.user_id
+WHERE thing.user_id <> %(user_id)s;

@@ -352,6 +352,22 @@ def test_every_crash_point_is_explained_once():
     assert re.findall(r"^\| C(\d+) \|", table, re.MULTILINE) == [str(n) for n in range(1, 15)]
 
 
+def test_every_audit_action_is_documented():
+    nouns = "access|batch|job|password|session|upload|user|workflow"
+    used = {
+        node.value
+        for folder in ("services", "web")
+        for path in (ROOT / "i2i" / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and re.fullmatch(rf"({nouns})\.[a-z_]+|trash\.emptied", str(node.value))
+    }
+    cells = re.findall(r"^\| (`.*?`) \|", section(REFERENCE, "Audit actions"), re.MULTILINE)
+    listed = set(re.findall(r"`(\w+\.\w+)`", " ".join(cells)))
+    assert len(used) > 20
+    assert used == listed - {"command.users_create"}
+
+
 def test_every_reason_of_a_failure_is_documented():
     table = section(REFERENCE, "Why a job failed")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \|$", table, re.MULTILINE)

@@ -10,7 +10,7 @@ from i2i.queries import audit
 group = Group("audit", help="What was done and refused, by whom.")
 
 
-@group.command("list")
+@group.command("list", audited="never")
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),

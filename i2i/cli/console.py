@@ -5,6 +5,9 @@ Exit status: 0 on success, 1 on a refusal with one line on stderr, 2 on wrong us
 
 import contextlib
 import json
+import os
+import pwd
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
@@ -16,13 +19,14 @@ from uuid import UUID
 import click
 import psycopg
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 
-from i2i import db, embedded
+from i2i import db, embedded, origin
 from i2i.config import Settings
 from i2i.errors import DatabaseUnavailable, I2IError, Refused
+from i2i.services import audit
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for scripts.")
 """Adds `--json`; the command's parameter is `json_`."""
@@ -62,11 +66,83 @@ def first_line(error: Exception) -> str:
 
 
 class Command(click.Command):
-    """A command whose failures are one line."""
+    """A command whose failures are one line, and which leaves one audit record.
+
+    `audited` is "after" (with how it ended), "before" for what this process does not live to see
+    the end of, or "never" for what only reads or writes no rows that are worth one.
+    """
+
+    def __init__(self, *args: Any, audited: str = "after", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.audited = audited
 
     def invoke(self, ctx: click.Context) -> Any:
-        with refusals():
-            return super().invoke(ctx)
+        if not current_app:  # the record needs it as much as the command
+            ctx.with_resource(ctx.ensure_object(ScriptInfo).load_app().app_context())
+        acting = origin.acting(actor=operator(), request_id=secrets.token_hex(8))
+        with refusals(), acting:
+            if self.audited == "before":
+                self._record(ctx)
+            try:
+                done = super().invoke(ctx)
+            except Exception as error:
+                if self.audited == "after":
+                    self._record(ctx, error=error)
+                raise
+            if self.audited == "after":
+                self._record(ctx)
+            return done
+
+    def _record(self, ctx: click.Context, *, error: Exception | None = None) -> None:
+        """What was typed and what came of it. Where no record can be kept, a line says so."""
+        if isinstance(error, DatabaseUnavailable | psycopg.OperationalError):
+            return  # no database, no record
+        reason = ""
+        if error is not None:
+            ours = isinstance(error, I2IError | click.ClickException)
+            reason = first_line(error) if ours else type(error).__name__
+        try:
+            with connection() as conn:
+                audit.record(
+                    conn,
+                    f"command.{'_'.join(_words(ctx)).replace('-', '_')}",
+                    target=" ".join(_typed(ctx)),
+                    detail=reason,
+                    outcome="refused" if error else "done",
+                )
+        except (DatabaseUnavailable, psycopg.Error) as trouble:
+            if error is None:
+                warn(f"i2i: This command was not recorded: {first_line(trouble)}")
+
+
+def operator() -> str:
+    """The login name of whoever runs this; with sudo also the one who did, as sudo tells it."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container
+        name = str(os.getuid())
+    asked = os.environ.get("SUDO_USER")
+    return f"operator {name} (sudo by {asked})" if asked else f"operator {name}"
+
+
+def _words(ctx: click.Context) -> list[str]:
+    """The command's name, as in ["users", "create"]."""
+    if ctx.parent is None:
+        return []
+    return [*_words(ctx.parent), ctx.info_name or ""]
+
+
+def _typed(ctx: click.Context) -> Iterator[str]:
+    """Arguments, and options that are not as usual. Passwords are never among them."""
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if parameter.type is click.UNPROCESSED:
+            continue  # another program's, such as a statement for psql
+        if isinstance(parameter, click.Argument):
+            if value is not None:
+                yield str(value)
+        elif value != parameter.get_default(ctx):
+            yield parameter.opts[0] if value is True else f"{parameter.opts[0]} {value}"
 
 
 class Group(AppGroup):

@@ -79,7 +79,7 @@ def rollback_command(steps: int | None, *, all_: bool) -> None:
     undo(database_settings(), steps=None if all_ else steps or 1)
 
 
-@group.command()
+@group.command(audited="never")
 @click.option("--check", "check_", is_flag=True, help="Exit 1 when something is pending.")
 @as_json
 def status(*, check_: bool, json_: bool) -> None:
@@ -103,7 +103,7 @@ def status(*, check_: bool, json_: bool) -> None:
         raise Refused(f"Pending: {', '.join(pending)}. Run: flask db migrate")
 
 
-@group.command("new")
+@group.command("new", audited="never")
 @click.argument("title")
 @click.option(
     "--directory",
@@ -143,7 +143,7 @@ def mark_command(migration: str) -> None:
     mark(database_settings(), migration=migration)
 
 
-@group.command()
+@group.command(audited="never")
 def check() -> None:
     """Say where the database is and how it answers; never the password."""
     settings = database_settings()
@@ -155,7 +155,7 @@ def check() -> None:
         say(f"{name:<11} {value}")
 
 
-@group.command()
+@group.command(audited="before")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def shell(arguments: tuple[str, ...]) -> None:
     """Open pgcli or psql on the database; arguments after -- are its own."""

@@ -41,7 +41,7 @@ PRIVATE = {"parameters", "arguments"}
 """What users wrote; never printed."""
 
 
-@group.command("list")
+@group.command("list", audited="never")
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]))
 @click.option("--user", metavar="EMAIL", help="Only this user's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
@@ -76,7 +76,7 @@ def public(row: Job | Submission) -> dict[str, Any]:
     return {name: value for name, value in asdict(row).items() if name not in PRIVATE}
 
 
-@group.command()
+@group.command(audited="never")
 @click.argument("job")
 @as_json
 def show(job: str, *, json_: bool) -> None:
@@ -203,7 +203,7 @@ def outcome_words(job: Job) -> str:
     return f"It is {job.status} now."
 
 
-@group.command()
+@group.command(audited="never")
 @as_json
 def stats(*, json_: bool) -> None:
     """Count jobs by state, money of today (UTC), and what stands still; as the page of health."""

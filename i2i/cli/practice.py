@@ -7,7 +7,7 @@ from i2i.cli.console import Command, say, settings
 from i2i.practice import serve
 
 
-@click.command("practice-fal", cls=Command)
+@click.command("practice-fal", cls=Command, audited="never")
 @click.option("--port", type=click.IntRange(1, 65535), default=8001, show_default=True)
 @click.option(
     "--seconds",

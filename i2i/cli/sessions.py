@@ -4,12 +4,13 @@ import click
 
 from i2i.cli.console import Group, as_json, connection, print_json, print_table, say
 from i2i.queries import sessions
+from i2i.services import sessions as service
 from i2i.services import users
 
 group = Group("sessions", help="Signed-in browsers.")
 
 
-@group.command("list")
+@group.command("list", audited="never")
 @as_json
 def list_(*, json_: bool) -> None:
     """Show the browsers that are signed in, the last seen first."""
@@ -33,5 +34,5 @@ def revoke(email: str) -> None:
     """Sign a user out everywhere."""
     with connection() as conn:
         user = users.get(conn, email=email)
-        count = sessions.delete_of_user(conn, user_id=user.id)
+        count = service.revoke_all(conn, email=user.email)
     say(f"{user.email} is signed out ({count} {'session' if count == 1 else 'sessions'}).")

@@ -68,7 +68,7 @@ def read_password() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-@group.command("list")
+@group.command("list", audited="never")
 @as_json
 def list_(*, json_: bool) -> None:
     """Show all accounts and what they have used."""
@@ -162,8 +162,7 @@ def set_password(email: str, *, password_stdin: bool) -> None:
 def set_role(email: str, role: str) -> None:
     """Make a user an admin, or no longer."""
     with connection() as conn:
-        user = users.get(conn, email=email)
-        queries.set_role(conn, user_id=user.id, role=role)
+        user = users.set_role(conn, email=email, role=role)
     say(f"{user.email} has the role {role}.")
 
 

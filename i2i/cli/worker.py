@@ -29,7 +29,7 @@ LISTEN_SECONDS = 1.0
 LONGEST_WAIT = 30.0
 
 
-@click.command("worker", cls=Command)
+@click.command("worker", cls=Command, audited="never")
 @click.option("--once", is_flag=True, help="End when nothing is left to do now.")
 @with_appcontext
 def run_worker(*, once: bool) -> None:

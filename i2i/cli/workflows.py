@@ -34,7 +34,7 @@ MANY = "workflows"
 """The one key of a document that holds several definitions, as `export` writes it."""
 
 
-@group.command("list")
+@group.command("list", audited="never")
 @as_json
 def list_(*, json_: bool) -> None:
     """Show all workflows, those that are switched off too."""
@@ -82,7 +82,7 @@ def price_words(price: object, unit: str, currency: str) -> str:
     return "unknown" if price is None else f"{price} {currency} per {unit}"
 
 
-@group.command()
+@group.command(audited="never")
 @click.argument("workflow")
 def show(workflow: str) -> None:
     """Show one workflow and its parameters."""
@@ -177,7 +177,7 @@ def fault(error: InvalidWorkflow, *, name: str, place: str) -> Refusal:
     return Refusal(" ".join(message.split()))
 
 
-@group.command()
+@group.command(audited="never")
 @click.argument("workflow", required=False)
 @as_json
 def export(workflow: str | None, *, json_: bool) -> None:
@@ -234,7 +234,7 @@ def delete(workflow: str, *, yes: bool) -> None:
     say(f"Deleted {workflow}.")
 
 
-@group.command()
+@group.command(audited="never")
 def check() -> None:
     """Check all stored workflows; with a fal key also that endpoints and prices still hold."""
     with connection() as conn:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import AuditEvent
+from i2i.models import AuditEvent, Foreign
 from i2i.sql import load
 
 SQL = load("audit")
@@ -78,3 +78,7 @@ def list_of_actor(
         before=before,
         before_id=before_id,
     )
+
+
+def find_foreign(conn: Connection[Any], *, thing_id: UUID, user_id: UUID) -> Foreign | None:
+    return SQL["find_foreign"].optional(conn, Foreign, thing_id=thing_id, user_id=user_id)

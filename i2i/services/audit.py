@@ -6,12 +6,15 @@ and reasons, never passwords, cookies, keys or prompts.
 
 import logging
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
 
 from i2i import origin
+from i2i.errors import DatabaseUnavailable
 from i2i.queries import audit, sessions
+from i2i.services import Connect
 
 log = logging.getLogger("i2i.audit")
 
@@ -55,6 +58,7 @@ def record_refusal(
     }
     try:
         with conn.transaction():
+            sessions.wait_briefly(conn)
             for bucket, capacity in buckets.items():
                 if not sessions.take_token(
                     conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW
@@ -63,6 +67,30 @@ def record_refusal(
             record(conn, action, target=target, detail=detail, outcome="refused")
     except psycopg.Error as error:
         log.warning("%s was refused, and not recorded: %s", action, type(error).__name__)
+
+
+def lend_refusal(connect: Connect, action: str, *, target: str = "", detail: str = "") -> None:
+    """The same for whoever holds no connection."""
+    try:
+        with connect() as conn:
+            record_refusal(conn, action, target=target, detail=detail)
+    except (DatabaseUnavailable, psycopg.Error) as error:
+        log.warning("%s was refused, and not recorded: %s", action, type(error).__name__)
+
+
+def record_foreign(conn: Connection[Any], *, thing_id: UUID) -> None:
+    """Write down that the actor asked for this, if it exists and is somebody else's."""
+    actor_id = origin.current().actor_id
+    if actor_id is None:
+        return
+    try:
+        found = audit.find_foreign(conn, thing_id=thing_id, user_id=actor_id)
+    except psycopg.Error as error:
+        log.warning("access.refused was not looked into: %s", type(error).__name__)
+        return
+    if found is not None:
+        target = f"{found.noun} {thing_id} of {found.email}"
+        record_refusal(conn, "access.refused", target=target)
 
 
 def _line(text: str, *, length: int) -> str:

@@ -17,7 +17,7 @@ from i2i.errors import InvalidFields, NotFound, PerhapsCharged, Refused, plural
 from i2i.forms import Definition
 from i2i.models import Batch, Image, ImageStatus, JobCard, JobStatus, Verdict, Workflow
 from i2i.queries import batches, images, jobs, submissions, workflows
-from i2i.services import limits, trash
+from i2i.services import audit, limits, trash
 from i2i.services.workflows import definition_of
 
 
@@ -112,7 +112,12 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
         if order.parent_id:  # what a pilot held back is not made twice
             jobs.cancel_held_of_parent(conn, batch_id=made.id)
         images.notify_work(conn)
+        _record(conn, "batch.created", made.id, pictures=len(pictures))
         return made.id
+
+
+def _record(conn: Connection[Any], action: str, batch_id: UUID, *, pictures: int) -> None:
+    audit.record(conn, action, target=f"batch {batch_id}", detail=plural(pictures, "picture"))
 
 
 def photos_again(
@@ -263,13 +268,17 @@ def release(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
     with conn.transaction():
         released = jobs.release(conn, batch_id=batch_id, user_id=user_id)
         images.notify_work(conn)
+        _record(conn, "batch.released", batch_id, pictures=released)
     return released
 
 
 def cancel(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> int:
     """Cancel what has not started, which is free; how many were cancelled."""
     get(conn, batch_id=batch_id, user_id=user_id)
-    return jobs.cancel_waiting(conn, user_id=user_id, batch_id=batch_id)
+    with conn.transaction():
+        cancelled = jobs.cancel_waiting(conn, user_id=user_id, batch_id=batch_id)
+        _record(conn, "batch.cancelled", batch_id, pictures=cancelled)
+    return cancelled
 
 
 SCOPES = {
@@ -313,6 +322,8 @@ def retry(
         # They count by now, so it is enough that nothing is exceeded.
         limits.check(conn, settings, user_id=user_id, pictures=0)
         images.notify_work(conn)
+        if started:
+            _record(conn, "batch.retried", batch_id, pictures=started)
         if rows:
             order = _order_again(conn, parent, rows=rows, changes=changes, client_key=client_key)
             return create(conn, settings, order=order)

@@ -22,7 +22,7 @@ from i2i.gateways.storage import Storage, image_key, incoming
 from i2i.imaging import Header
 from i2i.models import Image, ImageStatus, PrepareTask
 from i2i.queries import images, jobs, trash, users
-from i2i.services import Connect
+from i2i.services import Connect, audit
 
 MOST_CRASHES = 3
 """Crashes of a worker in a row on one photo after which the photo is to blame."""
@@ -74,10 +74,19 @@ def receive(
     uploads: Iterable[Upload],
 ) -> list[Received | Refusal]:
     """Take each file that is a photo, in the order given; a bad one never fails the others."""
-    return [
+    outcomes = [
         _receive_one(connect, storage, settings, user_id=user_id, upload=upload)
         for upload in uploads
     ]
+    for each in outcomes:
+        if isinstance(each, Refusal):
+            audit.lend_refusal(
+                connect,
+                "upload.refused",
+                target=each.filename,
+                detail=f"{each.code}: {each.message}",
+            )
+    return outcomes
 
 
 def _receive_one(
@@ -286,6 +295,13 @@ def _reject(conn: Connection[Any], *, task: PrepareTask, reason: str) -> None:
     """The photo is not readable, and neither are the waiting pictures that need it."""
     with conn.transaction():
         if images.reject(conn, image_id=task.id, fence=task.fence, rejection=reason):
+            audit.record(
+                conn,
+                "upload.refused",
+                target=task.original_filename,
+                detail=f"unreadable: {reason}",
+                outcome="refused",
+            )
             jobs.fail_of_image(
                 conn,
                 image_id=task.id,

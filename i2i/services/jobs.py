@@ -37,7 +37,7 @@ from i2i.models import (
     Verdict,
 )
 from i2i.queries import images, jobs, submissions, webhooks
-from i2i.services import limits, trash
+from i2i.services import audit, limits, trash
 from i2i.services.workflows import definition_of
 
 log = logging.getLogger("i2i.jobs")
@@ -520,12 +520,14 @@ def get(conn: Connection[Any], *, job_id: UUID) -> Job:
 
 def cancel(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> str:
     """Cancel one picture: "cancelled" (free) or "asked" (it may still finish and be charged)."""
-    if jobs.cancel_waiting(conn, user_id=user_id, job_id=job_id):
-        return "cancelled"
     with conn.transaction():
+        if jobs.cancel_waiting(conn, user_id=user_id, job_id=job_id):
+            _record(conn, "job.cancelled", job_id)
+            return "cancelled"
         if not jobs.ask_cancel(conn, job_id=job_id, user_id=user_id):
             raise Refused("This picture cannot be cancelled any more: it is finished.")
         images.notify_work(conn)
+        _record(conn, "job.cancelled", job_id, detail="asked at fal")
     return "asked"
 
 
@@ -544,6 +546,7 @@ def retry(conn: Connection[Any], settings: Settings, *, job_id: UUID, user_id: U
                 "photo could be read. Nothing was sent."
             )
         images.notify_work(conn)
+        _record(conn, "job.retried", job_id)
 
 
 def look_again(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
@@ -552,6 +555,7 @@ def look_again(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
         if not jobs.hurry(conn, job_id=job_id, user_id=user_id):
             raise Refused("There is nothing to look for: the answer of this picture is known.")
         images.notify_work(conn)
+        _record(conn, "job.searched", job_id)
 
 
 def send_again(conn: Connection[Any], settings: Settings, *, job_id: UUID, user_id: UUID) -> None:
@@ -562,6 +566,7 @@ def send_again(conn: Connection[Any], settings: Settings, *, job_id: UUID, user_
             raise Refused("The answer of this picture has come meanwhile. Nothing was sent again.")
         submissions.settle_live(conn, job_id=job_id, detail="sent again by a person")
         images.notify_work(conn)
+        _record(conn, "job.sent_again", job_id)
 
 
 def give_up(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
@@ -578,6 +583,11 @@ def give_up(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> None:
         ):
             raise Refused("The answer of this picture has come meanwhile.")
         submissions.settle_live(conn, job_id=job_id, detail="given up by a person")
+        _record(conn, "job.given_up", job_id)
+
+
+def _record(conn: Connection[Any], action: str, job_id: UUID, *, detail: str = "") -> None:
+    audit.record(conn, action, target=f"job {job_id}", detail=detail)
 
 
 def judge(

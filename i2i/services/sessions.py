@@ -1,18 +1,22 @@
 """Signing in and out. The cookie holds a 256-bit token; the table only its SHA-256."""
 
+import hashlib
+import hmac
 import ipaddress
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
-from i2i import passwords
+from i2i import origin, passwords
 from i2i.config import Settings
-from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
-from i2i.models import CurrentUser
+from i2i.errors import InvalidFields, NotFound, TooManyTries, WrongCredentials, plural
+from i2i.models import CurrentUser, User
 from i2i.queries import sessions, users
+from i2i.services import audit
 from i2i.services import users as user_service
 
 WINDOW = 300
@@ -46,14 +50,23 @@ def sign_in(
     email = email.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8").strip()
     user = users.find_by_email(conn, email=email)
     known = user.password_hash if user and user.may_sign_in else None
-    buckets = _buckets(email=email, ip_address=ip_address)
-    if not _try(conn, settings, buckets=buckets, password=password, known=known) or not user:
+    buckets = _buckets(settings, email=email, ip_address=ip_address)
+    target = _whom(settings, user, email=email)
+    try:
+        fits = _try(conn, settings, buckets=buckets, password=password, known=known)
+    except TooManyTries:
+        audit.record_refusal(conn, "session.limited", target=target)
+        raise
+    if not fits or user is None:
+        why = "not allowed" if user and not user.may_sign_in else "no match"
+        audit.record_refusal(conn, "session.refused", target=target, detail=why)
         raise WrongCredentials(
             "E-mail and password do not match an account that may sign in. "
             "Check both and try again."
         )
     token = secrets.token_urlsafe(32)
-    with conn.transaction():
+    with origin.acting(actor=user.email, actor_id=user.id), conn.transaction():
+        audit.record(conn, "session.created")
         sessions.delete_expired(conn)
         sessions.delete_full_buckets(conn)
         if former_token:
@@ -70,6 +83,30 @@ def sign_in(
     return token
 
 
+def sign_out(conn: Connection[Any], *, user: CurrentUser) -> None:
+    """End the session in use."""
+    with conn.transaction():
+        sessions.delete(conn, session_id=user.session_id, user_id=user.id)
+        audit.record(conn, "session.ended")
+
+
+def revoke(conn: Connection[Any], *, session_id: UUID, user: CurrentUser) -> None:
+    """Sign another browser of one's own out; NotFound when it is not there."""
+    with conn.transaction():
+        if not sessions.delete(conn, session_id=session_id, user_id=user.id):
+            raise NotFound("This session has ended.")
+        audit.record(conn, "session.revoked", target=user.email, detail="1 session")
+
+
+def revoke_all(conn: Connection[Any], *, email: str, keep: UUID | None = None) -> int:
+    """Sign a user out everywhere, or everywhere but here; how many sessions ended."""
+    user = user_service.get(conn, email=email)
+    with conn.transaction():
+        count = sessions.delete_of_user(conn, user_id=user.id, keep=keep)
+        audit.record(conn, "session.revoked", target=user.email, detail=plural(count, "session"))
+    return count
+
+
 def change_password(
     conn: Connection[Any],
     settings: Settings,
@@ -84,9 +121,17 @@ def change_password(
     InvalidFields when the current password is wrong, which counts as a wrong try at signing in
     (TooManyTries), or when the new one does not do.
     """
-    buckets = _buckets(email=user.email, ip_address=ip_address)
+    buckets = _buckets(settings, email=user.email, ip_address=ip_address)
     known = _known(conn, user)
-    if not _try(conn, settings, buckets=buckets, password=current, known=known):
+    try:
+        fits = _try(conn, settings, buckets=buckets, password=current, known=known)
+    except TooManyTries:
+        audit.record_refusal(conn, "session.limited", target=user.email)
+        raise
+    if not fits:
+        audit.record_refusal(
+            conn, "password.refused", target=user.email, detail="wrong current one"
+        )
         raise InvalidFields({"current": "This is not your current password."})
     return _replace_password(conn, settings, user=user, password=password)
 
@@ -122,11 +167,25 @@ def _replace_password(
     return token
 
 
-def _buckets(*, email: str, ip_address: str) -> dict[str, int]:
+def _fingerprint(settings: Settings, text: str) -> str:
+    """Tells equal texts from others, and nothing else without our key.
+
+    What is typed for an address may be a password in the wrong field, so it is kept nowhere.
+    """
+    return hmac.digest(settings.secret_key.encode(), text.lower().encode(), hashlib.sha256).hex()
+
+
+def _whom(settings: Settings, user: User | None, *, email: str) -> str:
+    """Who was to be signed in, for the record."""
+    unknown = f"no account ({_fingerprint(settings, email)[:12]})"
+    return user.email if user else unknown
+
+
+def _buckets(settings: Settings, *, email: str, ip_address: str) -> dict[str, int]:
     """What a try is taken from, and how much each holds."""
     return {
         f"sign-in address {_network(ip_address)}": _PER_ADDRESS,
-        f"sign-in account {email.lower()[:254]}": _PER_ACCOUNT,
+        f"sign-in account {_fingerprint(settings, email)}": _PER_ACCOUNT,
         "sign-in": _IN_ALL,
     }
 

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.errors import InTrash, NotFound, Refused
+from i2i.errors import InTrash, NotFound, Refused, plural
 from i2i.gateways.storage import Storage, image_key
 from i2i.models import PurgedImage
 from i2i.queries import history, trash
-from i2i.services import Connect
+from i2i.services import Connect, audit
 
 AT_ONCE = 200
 """Rows of one transaction of the purge."""
@@ -113,7 +113,10 @@ def _purge_some(
             conn, days=days, page_size=AT_ONCE, user_id=user_id, now=now
         )
         gone = trash.purge_images(conn, image_ids=made + [each.id for each in photos])
-    return len(jobs) + len(photos), gone
+        rows = len(jobs) + len(photos)
+        if user_id is not None and rows:  # a person's wish; by age it goes by itself
+            audit.record(conn, "trash.emptied", detail=plural(rows, "thing"))
+    return rows, gone
 
 
 def _remove_bytes(storage: Storage, image: PurgedImage) -> None:

@@ -14,7 +14,7 @@ from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused, plural
 from i2i.gateways.storage import Storage
 from i2i.models import Role, User
 from i2i.queries import jobs, sessions, users
-from i2i.services import Connect
+from i2i.services import Connect, audit
 
 
 def create(
@@ -35,7 +35,7 @@ def create(
     password_hash = passwords.hash_password(password, rounds=settings.bcrypt_rounds)
     try:
         with conn.transaction():
-            return users.create(
+            user = users.create(
                 conn,
                 email=email.strip(),
                 password_hash=password_hash,
@@ -43,6 +43,9 @@ def create(
                 role=role,
                 is_generated=is_generated,
             )
+            detail = user.role if is_whitelisted else f"{user.role}, may not sign in"
+            audit.record(conn, "user.created", target=user.email, detail=detail)
+            return user
     except UniqueViolation as error:
         if error.diag.constraint_name == "users_email_key":
             raise EmailTaken(f"There is a user {email} already.") from error
@@ -71,6 +74,17 @@ def set_whitelisted(conn: Connection[Any], *, email: str, is_whitelisted: bool) 
             # What is being sent comes first: it may just be given back, and waits from then on.
             jobs.ask_cancel_sending(conn, user_id=user.id)
             jobs.cancel_waiting(conn, user_id=user.id)
+        action = "user.whitelisted" if is_whitelisted else "user.unwhitelisted"
+        audit.record(conn, action, target=user.email)
+    return user
+
+
+def set_role(conn: Connection[Any], *, email: str, role: str) -> User:
+    """Make a user an admin, or no longer."""
+    user = get(conn, email=email)
+    with conn.transaction():
+        users.set_role(conn, user_id=user.id, role=role)
+        audit.record(conn, "user.role_changed", target=user.email, detail=f"{user.role} to {role}")
     return user
 
 
@@ -96,6 +110,8 @@ def set_password(
         users.set_password_hash(
             conn, user_id=user_id, password_hash=password_hash, is_generated=is_generated
         )
+        action = "password.changed" if keep_session else "password.reset"
+        audit.record(conn, action, target=user.email)
         return sessions.delete_of_user(conn, user_id=user_id, keep=keep_session)
 
 
@@ -134,6 +150,7 @@ def delete(connect: Connect, storage: Storage, *, email: str) -> User:
                 "Take the user off the whitelist, and delete when all is finished."
             )
         users.delete(conn, user_id=user.id)
+        audit.record(conn, "user.deleted", target=user.email)
     # Rows first: bytes without a row are found by a sweep, a row without bytes is a broken page.
     for key in list(storage.keys(f"users/{user.id}/")):
         storage.delete(key)

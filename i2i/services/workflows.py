@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 from psycopg.errors import ForeignKeyViolation
@@ -17,6 +18,7 @@ from i2i.errors import NotFound, Refused, plural
 from i2i.forms import Definition
 from i2i.models import Workflow
 from i2i.queries import jobs, workflows
+from i2i.services import audit
 
 SEEDS_DIR = ROOT / "i2i" / "seeds"
 
@@ -74,10 +76,18 @@ def save(conn: Connection[Any], definition: Definition, *, seed_digest: str | No
             seed_digest=seed_digest,
         )
         after = get(conn, workflow_id=definition.id)
+        saved = Saved(definition.id, _change(before, after), after.version)
+        if saved.change != "unchanged":
+            detail = f"{saved.change}, version {saved.version}"
+            audit.record(conn, "workflow.saved", target=definition.id, detail=detail)
+    return saved
+
+
+def _change(before: Workflow | None, after: Workflow) -> str:
     if before is None:
-        return Saved(definition.id, "added", after.version)
+        return "added"
     same = (before.version, before.is_active) == (after.version, after.is_active)
-    return Saved(definition.id, "unchanged" if same else "changed", after.version)
+    return "unchanged" if same else "changed"
 
 
 def changed_keys(before: Workflow, definition: Definition) -> list[str]:
@@ -141,9 +151,28 @@ def set_active(
     get(conn, workflow_id=workflow_id)
     with conn.transaction():
         workflows.set_active(conn, workflow_id=workflow_id, is_active=is_active)
+        audit.record(
+            conn, "workflow.switched", target=workflow_id, detail="on" if is_active else "off"
+        )
         if is_active or not cancel_waiting:
             return 0
         return jobs.cancel_waiting_of_workflow(conn, workflow_name=workflow_id)
+
+
+def choose_sample(
+    conn: Connection[Any], *, workflow_id: str, job_id: UUID | None, user_id: UUID
+) -> None:
+    """Show a finished picture of one's own on the workflow's card, or none; NotFound otherwise."""
+    get(conn, workflow_id=workflow_id)
+    with conn.transaction():
+        if job_id is None:
+            workflows.remove_sample(conn, workflow_id=workflow_id)
+        elif not workflows.set_sample(
+            conn, workflow_id=workflow_id, job_id=job_id, user_id=user_id
+        ):
+            raise NotFound("This picture cannot be its sample.")
+        shown = f"job {job_id}" if job_id else "none"
+        audit.record(conn, "workflow.sample_chosen", target=workflow_id, detail=shown)
 
 
 def delete(conn: Connection[Any], *, workflow_id: str) -> None:
@@ -152,6 +181,7 @@ def delete(conn: Connection[Any], *, workflow_id: str) -> None:
     try:
         with conn.transaction():
             workflows.delete(conn, workflow_id=workflow_id)
+            audit.record(conn, "workflow.deleted", target=workflow_id)
     except ForeignKeyViolation as error:
         count = jobs.count_of_workflow(conn, workflow_name=workflow_id).count
         raise Refused(

@@ -15,6 +15,7 @@ from i2i.web import (
     images,
     jobs,
     presets,
+    refusals,
     requests,
     sessions,
     trash,
@@ -34,6 +35,7 @@ def register(app: Flask) -> None:
         )
     database.register(app)
     requests.register(app)
+    refusals.register(app)
     headers.register(app)
     errors.register(app)
     cross_site.register(app)

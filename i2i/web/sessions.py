@@ -18,8 +18,8 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
-from i2i import passwords
-from i2i.errors import InvalidFields, NotFound, TooBusy, TooManyTries, WrongCredentials
+from i2i import origin, passwords
+from i2i.errors import InvalidFields, TooBusy, TooManyTries, WrongCredentials
 from i2i.models import CurrentUser, Role
 from i2i.queries import batches as batch_queries
 from i2i.queries import breaker
@@ -86,6 +86,7 @@ def require_user() -> ResponseReturnValue | None:
         user = queries.current(conn, token_hash=passwords.hash_token(token))
         if user is not None:
             g.user = user
+            origin.learn(actor=user.email, actor_id=user.id)
             queries.touch(conn, session_id=user.session_id)
             return choose_first(user)
     if request.endpoint in PUBLIC:
@@ -270,7 +271,7 @@ def logout() -> ResponseReturnValue:
     """End this session; the browser is told to forget what it kept of us."""
     user = g.get("user")
     if user:
-        queries.delete(connection(), session_id=user.session_id, user_id=user.id)
+        service.sign_out(connection(), user=user)
     response = make_response(redirect(url_for("sessions.login"), code=303))
     response.delete_cookie(cookie_name(), path="/", secure=request.is_secure, samesite="Lax")
     response.headers["Clear-Site-Data"] = '"cache", "storage"'
@@ -360,6 +361,5 @@ def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | N
 @bp.post("/account/sessions/<uuid:id>/revoke")
 def revoke(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     """Sign one of the user's own browsers out."""
-    if not queries.delete(connection(), session_id=id, user_id=current_user().id):
-        raise NotFound("This session has ended.")
+    service.revoke(connection(), session_id=id, user=current_user())
     return redirect(url_for("sessions.account"), code=303)

@@ -291,7 +291,7 @@ def test_the_quota_speaks_before_the_disk_does(as_owner, app, conn, owner):
 def test_a_disk_that_takes_nothing(as_owner, app, conn):
     app.extensions["i2i"].storage.partial.write_text("a file in place of the folder")
     answer = upload(as_owner, ("front.jpg", JPEG), ("letter.jpg", BAD["letter.jpg"]))
-    assert (answer.status_code, answer.json) == (507, {"error": "The file cannot be stored."})
+    assert (answer.status_code, answer.json["error"]) == (507, "The file cannot be stored.")
     assert upload_page(as_owner, ("front.jpg", JPEG)).status_code == 507
     assert conn.execute("SELECT count(*) FROM images").fetchone() == (0,)
     assert stored(app) == []

@@ -9,8 +9,8 @@ from i2i import passwords
 from i2i.errors import EmailTaken, InvalidFields, NotFound, Refused
 from i2i.models import Role, UserOverview
 from i2i.queries import jobs
-from i2i.queries import sessions as session_queries
 from i2i.queries import users as queries
+from i2i.services import sessions as session_service
 from i2i.services import users as service
 from i2i.web import words
 from i2i.web.admin import bp
@@ -85,9 +85,9 @@ def set_whitelisted(id: UUID) -> ResponseReturnValue:  # noqa: A002
 @bp.post("/users/<uuid:id>/role")
 def set_role(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """Make somebody an admin, or no longer."""
-    _somebody_else(id, "change your own role")
+    row = _somebody_else(id, "change your own role")
     role = Role.ADMIN if request.form.get("role") == Role.ADMIN else Role.USER
-    queries.set_role(connection(), user_id=id, role=role)
+    service.set_role(connection(), email=row.email, role=role)
     return _back(id)
 
 
@@ -105,8 +105,8 @@ def reset_password(id: UUID) -> ResponseReturnValue:  # noqa: A002
 @bp.post("/users/<uuid:id>/sign-out")
 def sign_out_user(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """End all sessions of somebody."""
-    session_queries.delete_of_user(
-        connection(), user_id=_overview(id).id, keep=current_user().session_id
+    session_service.revoke_all(
+        connection(), email=_overview(id).email, keep=current_user().session_id
     )
     return _back(id)
 

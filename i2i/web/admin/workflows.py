@@ -88,15 +88,14 @@ def switch_workflow(workflow_id: str) -> ResponseReturnValue:
 @bp.post("/workflows/<workflow_id>/sample")
 def choose_sample(workflow_id: str) -> ResponseReturnValue:
     """Show a finished picture of one's own on the workflow's card; without `job` none."""
-    found = service.get(connection(), workflow_id=workflow_id)
     job = request.form.get("job")
-    if not job:
-        queries.remove_sample(connection(), workflow_id=found.id)
-    elif not queries.set_sample(
-        connection(), workflow_id=found.id, job_id=_uuid(job), user_id=current_user().id
-    ):
-        raise NotFound("This picture cannot be its sample.")
-    return redirect(url_for("admin.workflow", workflow_id=found.id, _anchor="sample"), code=303)
+    service.choose_sample(
+        connection(),
+        workflow_id=workflow_id,
+        job_id=_uuid(job) if job else None,
+        user_id=current_user().id,
+    )
+    return redirect(url_for("admin.workflow", workflow_id=workflow_id, _anchor="sample"), code=303)
 
 
 def _uuid(text: str) -> UUID:
