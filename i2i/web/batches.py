@@ -19,7 +19,7 @@ from i2i.queries import batches as queries
 from i2i.queries import jobs, submissions
 from i2i.services import batches as service
 from i2i.services.workflows import definition_of
-from i2i.web import cards, lineage, order_form, sizes
+from i2i.web import cards, images, lineage, order_form, sizes
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.sessions import current_user
@@ -39,11 +39,15 @@ MANY = 30
 def new() -> ResponseReturnValue:
     """Choose a workflow and fill its form; what was typed is shown with its price.
 
-    POST is the same for a choice too large for an address.
+    POST is the same for a choice too large for an address; a smaller one gets its address.
     """
     choice = order_form.read()
     if not choice.photos:
-        return redirect(url_for("images.upload"), code=303)
+        return redirect(images.address("images.upload", images.typed_settings()), code=303)
+    if request.method == "POST" and len(choice.photos) <= order_form.LINKED_PHOTOS:
+        url = images.address("batches.new", dict(request.values.lists()))
+        if "?" in url:
+            return redirect(url, code=303)
     return order_form.page(choice, errors={})
 
 

@@ -1,8 +1,9 @@
 """Uploads: the page, receiving files, and the bytes of pictures for those who own them."""
 
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from flask import (
@@ -38,6 +39,12 @@ bp = Blueprint("images", __name__)
 
 PAGE_SIZE = 48
 
+LONGEST_ADDRESS = 7_000
+"""Characters that every server on the way takes; a form with more is sent as a POST."""
+
+NOT_SETTINGS = frozenset({"image", "select", "after", "switch", "preset", "without"})
+"""Fields of the two forms that name photos, or ask for something once."""
+
 PLACEHOLDER = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 400" width="320" height="400">'
     '<rect width="320" height="400" fill="#808080" fill-opacity=".25"/></svg>'
@@ -48,14 +55,18 @@ IMAGE_CSP = "default-src 'none'; sandbox"
 
 
 @bp.get("/")
-@bp.get("/upload")
+@bp.route("/upload", methods=["GET", "POST"])
 def upload() -> ResponseReturnValue:
-    """The user's newest uploads and the place to drop more."""
+    """The user's newest uploads and the place to drop more.
+
+    A new batch comes back to it for other photos, with all that was typed; POST is the same for a
+    choice too large for an address.
+    """
     return _upload_page()
 
 
 def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | None = None) -> str:
-    here = request.args.get("after")
+    here = request.values.get("after")
     after = read_cursor(here)
     shared = state()
     found = queries.page_uploads(
@@ -66,19 +77,23 @@ def _upload_page(accepted: list[str] | None = None, refused: list[Refusal] | Non
         before_id=after and after[1],
     )
     shown = found[:PAGE_SIZE]
+    chosen = _chosen(shown)
+    settings = typed_settings()
     older = write_cursor(shown[-1].created_at, shown[-1].id) if len(found) > PAGE_SIZE else None
     return render_template(
         "images/upload.html",
         images=[facts(image) for image in shown],
-        chosen=_chosen(shown),
-        all_url=url_for("images.upload", after=here, select="all"),
-        none_url=url_for("images.upload", after=here),
+        chosen=chosen,
+        elsewhere=_elsewhere(chosen, shown),
+        settings=settings,
+        all_url=address("images.upload", settings, after=here, select="all"),
+        none_url=address("images.upload", settings, after=here),
         too_large=service.too_large(shared.settings),
         max_bytes=shared.settings.max_upload_bytes,
         accepted=accepted,
         refused=refused or [],
-        older_url=older and url_for("images.upload", after=older),
-        newer_url=url_for("images.upload") if after else None,
+        older_url=older and address("images.upload", settings, after=older),
+        newer_url=address("images.upload", settings) if after else None,
         page_words="Newest upload first, by name",
     )
 
@@ -88,6 +103,29 @@ def _chosen(shown: list[Image]) -> set[UUID]:
     if request.args.get("select") == "all":
         return {image.id for image in shown if image.status == ImageStatus.READY}
     return set(chosen_ids("image")[0])
+
+
+def _elsewhere(chosen: set[UUID], shown: list[Image]) -> list[Image]:
+    """What is chosen of the uploads on other pages; it stays chosen."""
+    others = chosen - {image.id for image in shown}
+    if not others:
+        return []
+    return queries.find_uploads(connection(), image_ids=list(others), user_id=current_user().id)
+
+
+def typed_settings() -> dict[str, list[str]]:
+    """What the form of a new batch holds beside its photos, where this request carries one."""
+    if "client_key" not in request.values:
+        return {}
+    return {name: texts for name, texts in request.values.lists() if name not in NOT_SETTINGS}
+
+
+def address(endpoint: str, fields: Mapping[str, Sequence[str]], **more: object) -> str:
+    """The page with these fields in its address; without them where it would be too long."""
+    wanted = {**fields, **{name: value for name, value in more.items() if value is not None}}
+    url = url_for(endpoint)
+    full = f"{url}?{urlencode(wanted, doseq=True)}" if wanted else url
+    return full if len(full) <= LONGEST_ADDRESS else url
 
 
 @bp.get("/images")

@@ -380,14 +380,9 @@ def again(choice: Choice, *, preset: UUID) -> ResponseReturnValue:
 
 
 def _addresses(choice: Choice) -> dict[str, str]:
-    """Where the form's questions go, and the way back to the choice of photos."""
+    """Where the form's questions go."""
     few = len(choice.photos) <= LINKED_PHOTOS
-    photos = [photo.id for photo in choice.photos] if few else []
-    return {
-        "ask_url": url_for("batches.new"),
-        "ask_method": "get" if few else "post",
-        "change_url": url_for("images.upload", image=photos),
-    }
+    return {"ask_url": url_for("batches.new"), "ask_method": "get" if few else "post"}
 
 
 def _offer(workflow: Workflow, *, choice: Choice, usual: Mapping[str, float]) -> dict[str, Any]:

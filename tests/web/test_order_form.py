@@ -597,3 +597,83 @@ def test_settings_last_used_come_back(as_owner, photos):
     make(as_owner, photos, seed="7")
     sent = dict(pages.check(as_owner.get(**new_url(photos))).form("/batches"))
     assert (sent["seed"], sent["setting"]) == ("7", "outdoor")
+
+
+# --- Another selection --------------------------------------------------------------------------
+
+
+def fields_of(sent):
+    """As a client sends a form's fields, each with all its values."""
+    return {name: [value for other, value in sent if other == name] for name, _ in sent}
+
+
+def test_a_choice_on_the_upload_page_gets_an_address(as_owner, photos):
+    sent = {"image": [str(photo.id) for photo in photos[:2]]}
+    answer = as_owner.post("/batches/new", data=sent)
+    assert answer.status_code == 303
+    page = pages.check(as_owner.get(answer.headers["Location"]))
+    assert page.one("h2", id="photos-title").text == "2 photos"
+
+
+def test_another_selection_loses_nothing_typed(as_owner, conn, owner, photos):
+    """Not even what does not hold, nor what shall be kept as a preset."""
+    photos = [*photos, factories.make_image(conn, user=owner)]
+    typed = {
+        "setting": "outdoor",
+        "seed": "not a number",
+        "variations": "3",
+        "pilot": "2",
+        "pilot_photos": "1",
+        "reference": [str(photos[2].id), str(photos[0].id)],
+        "preset_name": EVIL,
+    }
+    page = pages.check(as_owner.get(**new_url(photos, client_key=KEY, **typed)))
+    (change,) = (each for each in page.all("button") if each.text == "Change selection")
+    assert (change["formaction"], change["formmethod"]) == ("/upload", "get")
+    query = fields_of(page.form("/batches"))
+    page = pages.check(as_owner.get("/upload", query_string=query))
+    sent = fields_of(page.form("/batches/new"))
+    assert sorted(sent["image"]) == sorted(str(photo.id) for photo in photos)
+    sent["image"].remove(str(photos[1].id))
+    answer = as_owner.post("/batches/new", data=sent)
+    page = pages.check(as_owner.get(answer.headers["Location"]))
+    again = fields_of(page.form("/batches"))
+    assert again == query | {"image": again["image"]}
+    assert sorted(again["image"]) == sorted(sent["image"])
+    assert again["seed"] == ["not a number"]
+
+
+def test_what_is_typed_survives_pages_links_and_an_empty_choice(as_owner, conn, owner, photos):
+    """All photos unticked, another page of uploads, all ticked by the link."""
+    for _ in range(60):
+        factories.make_image(conn, user=owner)
+    query = order(photos[:1], seed="77")
+    page = pages.check(as_owner.get("/upload", query_string=query))
+    links = [link["href"] for link in page.all("a", rel="next")]
+    links += [page.one("a", id=each)["href"] for each in ("all", "none")]
+    nothing = fields_of(page.form("/batches/new")) | {"image": []}
+    links.append(as_owner.post("/batches/new", data=nothing).headers["Location"])
+    for link in links:
+        sent = fields_of(pages.check(as_owner.get(link)).form("/batches/new"))
+        assert (sent["seed"], sent["client_key"], sent["setting"]) == (["77"], [KEY], ["outdoor"])
+
+
+def test_a_thousand_photos_can_be_chosen_and_chosen_anew(as_owner, conn, owner, other, photos):
+    ids = [str(factories.make_image(conn, user=owner).id) for _ in range(1000)]
+    page = pages.check(as_owner.post("/batches/new", data={"image": ids}))
+    assert page.one("h2", id="photos-title").text == "1,000 photos"
+    (change,) = (each for each in page.all("button") if each.text == "Change selection")
+    assert change["formmethod"] == "post"
+    sent = fields_of(page.form("/batches")) | {"setting": ["studio white"], "seed": ["5"]}
+    answer = as_owner.post("/batches", data=sent)
+    assert answer.status_code == 422
+    assert "more than the 200 that one batch may have" in answer.text
+    theirs = str(factories.make_image(conn, user=other).id)
+    page = pages.check(as_owner.post("/upload", data=sent | {"image": [*ids, theirs]}))
+    assert "955 photos on other pages are chosen as well" in page.text
+    sent = fields_of(page.form("/batches/new"))
+    assert sorted(sent["image"]) == sorted(ids)
+    assert sent["seed"] == ["5"]
+    page = pages.check(as_owner.post("/batches/new", data=sent | {"image": ids[:200]}))
+    assert page.one("h2", id="photos-title").text == "200 photos"
+    assert dict(page.form("/batches"))["seed"] == "5"

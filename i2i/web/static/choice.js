@@ -6,7 +6,7 @@ const start = document.getElementById("start");
 let anchor = null;
 
 export function count() {
-  const n = photos.querySelectorAll(".pick:checked").length;
+  const n = start.form.querySelectorAll(".pick:checked, #elsewhere input").length;
   document.getElementById("chosen").textContent = n ? `${n} selected` : "Choose the photos to work on.";
   start.textContent = n ? `New batch with ${photoCount(n)}` : "New batch";
   start.disabled = !n;
@@ -40,6 +40,7 @@ document.getElementById("all").addEventListener("click", (event) => {
 });
 document.getElementById("none").addEventListener("click", (event) => {
   event.preventDefault();
+  document.getElementById("elsewhere")?.remove();
   tick(photos.querySelectorAll(".pick"), false);
 });
 count();
