@@ -4,15 +4,15 @@
 #
 # What runs are the page's blocks marked `sh step`, in their order, in one shell's state. Only the first, marked
 # `yours`, gets other values. Blocks marked `online` reach the package registries; all else, and every
-# service, lives in a network of its own that holds nothing but loopback. The checkout's last commit is
-# installed, with what is changed in files that git knows. Nothing is left behind, however it ends.
+# service, lives in a network of its own that holds nothing but loopback. During those marked `steady` the site is
+# asked twenty times a second, and no request may fail. The checkout's last commit is installed, with what
+# is changed in files that git knows. Nothing is left behind, however it ends.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 begin=$SECONDS
 host=i2i.example.com
 page=docs/operations.md
-repository=$PWD
 
 fail() {
   echo "rehearse: $*" >&2
@@ -33,13 +33,13 @@ make --no-print-directory .venv/.test
 work=$(mktemp -d /var/tmp/i2i-rehearsal.XXXXXX)
 machine=$work/machine
 mkdir "$work/blocks"
-builder= container= leader=
+builder= container= leader= asker=
 
 clean_up() {
   status=$?
   trap - EXIT
   [ "$status" -eq 0 ] || [ -z "$leader" ] || show_logs
-  [ -z "$builder" ] || kill -TERM "$builder" 2>/dev/null || true
+  for child in $builder $asker; do kill -TERM "$child" 2>/dev/null || true; done
   [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true # its namespace ends with it
   [ -z "$container" ] || { kill -TERM "$container" 2>/dev/null || true; wait "$container" 2>/dev/null || true; }
   rm -rf --one-file-system "$work"
@@ -66,16 +66,42 @@ inside_online() {
     ${http_proxy:+"http_proxy=$http_proxy"} ${https_proxy:+"https_proxy=$https_proxy"} "$@"
 }
 
+# A program of the checkout's, in the machine's network, where the site's name leads to it.
+beside() {
+  nsenter --target "$leader" --net -- unshare --mount -- \
+    sh -euc 'mount --bind "$0" /etc/hosts; exec "$@"' "$machine/etc/hosts" \
+    env "I2I_JOURNEY_URL=https://$host" \
+    "I2I_JOURNEY_CERTIFICATE=$machine/etc/letsencrypt/live/$host/fullchain.pem" "$@"
+}
+
 # One block of the page, with the variables and the folder that the ones before have left.
-run_block() { # file online|here
+run_block() { # file mark
   local run=inside
-  [ "$2" = here ] || run=inside_online
+  [ "$2" != online ] || run=inside_online
   {
     echo 'set -euo pipefail; cd; ! [ -e /run/rehearsal ] || . /run/rehearsal'
     cat "$1"
     echo 'declare -p REPOSITORY HOST ADMIN >/run/rehearsal; echo "cd $(printf %q "$PWD")" >>/run/rehearsal'
   } >"$machine/mnt/block"
   "$run" bash /mnt/block </dev/null
+}
+
+# Twenty requests a second until stop_asking, which tells how many there were and fails if one has.
+start_asking() {
+  beside .venv/bin/python docs/deploy/ask_steadily.py "$work/enough" >"$work/asked" 2>&1 </dev/null &
+  asker=$!
+  sleep 1
+}
+
+stop_asking() {
+  sleep 1
+  local status=0
+  touch "$work/enough"
+  wait "$asker" || status=$?
+  rm "$work/enough"
+  asker=
+  say "$(cat "$work/asked")"
+  [ "$status" -eq 0 ] || fail "Requests failed while the services were restarted."
 }
 
 trap clean_up EXIT
@@ -92,6 +118,7 @@ deb http://deb.debian.org/debian bookworm main
 deb http://deb.debian.org/debian bookworm-updates main
 deb http://deb.debian.org/debian-security bookworm-security main
 END
+echo 'Acquire::Retries "5";' >"$machine/etc/apt/apt.conf.d/80-retries"
 cp -L /etc/resolv.conf "$machine/etc/resolv.conf"
 cp -L /etc/ssl/certs/ca-certificates.crt "$machine/mnt/certificates.pem"
 printf '127.0.0.1 localhost %s\n::1 localhost\n' "$host" >"$machine/etc/hosts"
@@ -133,7 +160,10 @@ for block in "$work"/blocks/*; do
     printf 'REPOSITORY=/mnt/repository.git\nHOST=%s\nADMIN=you@example.com\n' "$host" >"$block"
   fi
   say "$(grep -v '^#' "$block" | head -n 1)"
-  run_block "$block" "$mark" || fail "This block of $page failed: $(cat "$block")"
+  [ "$mark" != steady ] || start_asking
+  run_block "$block" "$mark" >"$work/output" 2>&1 ||
+    fail "This block of $page failed: $(cat "$block" && tail -n 40 "$work/output")"
+  [ "$mark" != steady ] || stop_asking
 done
 
 say "the units hold what they take away"
@@ -151,12 +181,7 @@ say "a browser does the whole job at https://$host"
 for email in mara@example.com other@example.com; do
   echo "a long enough sentence" | inside i2i users create "$email" --password-stdin >/dev/null
 done
-cp "$machine/etc/hosts" "$work/hosts"
-nsenter --target "$leader" --net -- unshare --mount -- sh -eu -c "
-  mount --bind '$work/hosts' /etc/hosts
-  exec env I2I_JOURNEY_URL='https://$host' \
-    I2I_JOURNEY_CERTIFICATE='$machine/etc/letsencrypt/live/$host/fullchain.pem' \
-    '$repository/.venv/bin/python' -m pytest -q tests/browser/test_journey.py"
+beside .venv/bin/python -m pytest -q tests/browser/test_journey.py
 
 for unit in i2i-web i2i-worker i2i-practice; do
   [ "$(inside systemctl show --value --property=NRestarts "$unit")" = 0 ] || fail "$unit had to be started again."
