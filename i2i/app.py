@@ -3,8 +3,6 @@
 Nothing is opened here, so that commands start without a database and gunicorn can fork afterwards.
 """
 
-from pathlib import Path
-
 import flask
 from jinja2 import StrictUndefined
 
@@ -24,7 +22,7 @@ class App(flask.Flask):
 
 def create_app(settings: Settings) -> flask.Flask:
     """The application for these settings; SystemExit or StorageError when they cannot work."""
-    app = App("i2i", static_folder=str(Path(__file__).parent / "web" / "static"))
+    app = App("i2i", static_folder=None)  # web.assets serves them
     app.template_folder = str(ROOT / "templates")
     app.config.from_mapping(
         SECRET_KEY=settings.secret_key,

@@ -82,7 +82,7 @@ POST    /logout                              303        303       303    303    
 POST    /webhooks/fal/<token>                404        404       404    404    404
 GET     /healthz                             200        200       200    200    200
 GET     /readyz                              200        200       200    200    200
-GET     /static/<path:filename>              200        200       200    200    200
+GET     /static/<version>/<filename>         200        200       200    200    200
 """
 
 HEADINGS, *LINES = (line.split() for line in TABLE.strip().splitlines())
@@ -173,7 +173,7 @@ def path_of(method, route, things):
     names = {"images": "image", "batches": batch, "sessions": "session", "jobs": job}
     names |= {"presets": "preset", "users": "user"}
     path = route.replace("<uuid:id>", str(things[names[kind]]))
-    path = path.replace("<path:filename>", "app.css").replace("<workflow_id>", "basic-v1")
+    path = path.replace("<version>/<filename>", "old/app.css").replace("<workflow_id>", "basic-v1")
     return path + (
         f"?image={things['image']}" if (method, route) == ("GET", "/batches/new") else ""
     )

@@ -5,7 +5,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from i2i.web import (
     admin,
+    assets,
     batches,
+    compression,
     cross_site,
     database,
     downloads,
@@ -36,7 +38,9 @@ def register(app: Flask) -> None:
     database.register(app)
     requests.register(app)
     refusals.register(app)
+    compression.register(app)
     headers.register(app)
+    assets.register(app)
     errors.register(app)
     cross_site.register(app)
     words.register(app)

@@ -1,4 +1,4 @@
-"""WCAG 2.2 A and AA by axe-core on every page and state, and no sideways scroll on a phone."""
+"""WCAG 2.2 A and AA by axe-core on every page and state, no sideways scroll on a phone, light pages."""
 
 import re
 from pathlib import Path
@@ -162,3 +162,25 @@ def test_a_verdict_and_the_help_of_its_keys(studio, open_as):
     page.keyboard.press("z")
     page.keyboard.press("c")
     check(page)
+
+
+@pytest.mark.parametrize("path", ["/login", "/upload", "batch-every-state"])
+def test_a_first_view_is_light(studio, open_as, browser, path):
+    """60 kB on the wire beside the pictures, with an empty cache and no proxy that compresses."""
+    state = open_as(houses.EMAIL).context.storage_state() if path != "/login" else None
+    context = browser.new_context(base_url=studio.url, storage_state=state)
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    kinds, sizes = {}, {}
+    session.on("Network.responseReceived", lambda it: kinds.update({it["requestId"]: it["type"]}))
+    session.on(
+        "Network.loadingFinished",
+        lambda it: sizes.update({it["requestId"]: it["encodedDataLength"]}),
+    )
+    session.send("Network.enable")
+    page.goto(studio.scene.paths.get(path, path), wait_until="networkidle")
+    weighed = {each: size for each, size in sizes.items() if kinds.get(each) != "Image"}
+    print(f"{path}: {sum(weighed.values()):,.0f} bytes in {len(weighed)} answers")
+    context.close()
+    assert {"Document", "Stylesheet", "Script"} <= {kinds.get(each) for each in weighed}
+    assert sum(weighed.values()) <= 60_000

@@ -1,11 +1,14 @@
 """Rows 56 to 60: what stands in front, and what it lets through."""
 
 import hashlib
+import re
 import ssl
 
 import pytest
 from pictures import jpeg, photo
 from stack import socket_to
+
+from i2i.web.assets import FOLDER
 
 pytestmark = pytest.mark.security
 
@@ -30,6 +33,21 @@ def test_nobody_without_a_session_fills_the_disk_of_the_proxy(stack):
             b"Sec-Fetch-Site: same-origin\r\n\r\n--x\r\n"
         )
         assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_style_and_scripts_are_kept_by_browsers_and_by_the_proxy(stack):
+    page = stack.client().request("GET", "/login", headers={"Accept": "text/html"}).data.decode()
+    path = re.search(r'href="(/static/[^"]+/app\.css)"', page)[1]
+    for coding in ("gzip, deflate, br", "identity"):
+        first, second = (
+            stack.client().request("GET", path, headers={"Accept-Encoding": coding}) for _ in "12"
+        )
+        assert first.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert first.headers.get("Content-Encoding") == ("gzip" if "gzip" in coding else None)
+        assert first.headers["X-Content-Type-Options"] == "nosniff"
+        assert first.data == second.data == (FOLDER / "app.css").read_bytes()
+    cached = [path for path in (stack.nginx.folder / "static").rglob("*") if path.is_file()]
+    assert len(cached) == 2
 
 
 def test_photos_come_through_the_proxy(stack):

@@ -114,7 +114,7 @@ def test_a_page_without_a_database(app, as_owner):
     assert "Back in a moment" in page.text
     assert "nothing is lost" in page.text
     assert as_owner.json("/jobs").status_code == 503
-    assert as_owner.get("/static/app.css").status_code == 200
+    assert as_owner.get("/static/old/app.css").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ ANSWERS = {
     "large": ("POST", "/batches", {"Content-Length": "99999999"}, 413),
     "form": ("POST", "/account", {}, 422),
     "health": ("GET", "/healthz", {}, 200),
-    "static": ("GET", "/static/app.css", {}, 200),
-    "no static": ("GET", "/static/nowhere.css", {}, 404),
+    "static": ("GET", "/static/old/app.css", {}, 200),
+    "no static": ("GET", "/static/old/nowhere.css", {}, 404),
 }
 
 

@@ -21,7 +21,7 @@ def ask(browser, **headers):
 
 
 def test_every_answer_has_an_id_of_its_own(as_owner):
-    paths = ["/healthz", "/upload", "/nowhere", "/static/app.css", "/login"]
+    paths = ["/healthz", "/upload", "/nowhere", "/static/old/app.css", "/login"]
     ids = [as_owner.get(path).headers["X-Request-Id"] for path in paths]
     assert len(set(ids)) == len(ids)
     assert all(SHAPE.fullmatch(each) for each in ids)
