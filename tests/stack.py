@@ -197,9 +197,19 @@ class Stack:
         self.house.stop()
         self.nginx.stop()
 
-    def client(self):
-        """Somebody without a session."""
-        return Client(self)
+    def client(self, *, source=None):
+        """Somebody without a session; `source` is another address of theirs, as 127.0.0.2."""
+        if source is None:
+            return Client(self, self.http)
+        return Client(
+            self,
+            urllib3.PoolManager(
+                ssl_context=self.tls,
+                retries=False,
+                timeout=houses.PATIENCE,
+                source_address=(source, 0),
+            ),
+        )
 
     def visitor(self, email=EMAIL):
         """Somebody with one. The account is made when it is first asked for.
@@ -236,8 +246,8 @@ class Stack:
 class Client:
     """Speaks JSON to the pages through nginx, as a script of theirs does; keeps its cookies."""
 
-    def __init__(self, stack):
-        self.stack = stack
+    def __init__(self, stack, http):
+        self.stack, self.http = stack, http
         self.headers = {"Sec-Fetch-Site": "same-origin", "Accept": "application/json"}
         self.cookies = {}
 
@@ -256,7 +266,7 @@ class Client:
             body = urllib.parse.urlencode(fields, doseq=True)
             merged.setdefault("Content-Type", "application/x-www-form-urlencoded")
         options = {"fields": fields} if multipart else {"body": body}
-        answer = self.stack.http.request(
+        answer = self.http.request(
             method, self.stack.url + path, headers=merged, redirect=False, **options
         )
         for line in answer.headers.getlist("Set-Cookie"):

@@ -300,11 +300,11 @@ def change_password() -> ResponseReturnValue:
     except TooManyTries as error:
         wait = words.seconds(error.retry_after)
         sentence = f"Too many wrong passwords. Wait {wait}, then try again."
-        page = _account_page(errors=[("current_password", sentence)])
-        return later((page, 429), seconds=error.retry_after)
+        refusal = _refused([("current_password", sentence)], status=429)
+        return later(refusal, seconds=error.retry_after)
     except InvalidFields as error:
         names = {"current": "current_password", "password": "new_password"}
-        return _account_page(errors=[(names[key], text) for key, text in error.fields.items()]), 422
+        return _refused([(names[key], text) for key, text in error.fields.items()])
     return _with_token(redirect(url_for("sessions.account", saved="password"), code=303), token)
 
 
@@ -328,8 +328,14 @@ def set_time_zone() -> ResponseReturnValue:
             time_zone=request.form.get("time_zone", ""),
         )
     except InvalidFields as error:
-        return _account_page(errors=list(error.fields.items())), 422
+        return _refused(list(error.fields.items()))
     return redirect(url_for("sessions.account", saved="time-zone"), code=303)
+
+
+def _refused(errors: list[tuple[str, str]], *, status: int = 422) -> ResponseReturnValue:
+    if wants_json():
+        return jsonify(error="Nothing was changed.", fields=dict(errors)), status
+    return _account_page(errors=errors), status
 
 
 def _account_page(*, saved: str | None = None, errors: list[tuple[str, str]] | None = None) -> str:
