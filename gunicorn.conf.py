@@ -5,6 +5,7 @@ after the fork, and holds as many connections as there are threads.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 from gunicorn.config import Config
@@ -69,3 +70,10 @@ try:
     embedded.with_database(settings)
 except DatabaseUnavailable as error:
     raise SystemExit(f"i2i: {error}") from None
+
+# The processes count requests in files of one folder, which begins empty: counters start at 0.
+if settings.metrics_token is not None:
+    _counted = settings.data_dir / "metrics"
+    shutil.rmtree(_counted, ignore_errors=True)
+    _counted.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counted)

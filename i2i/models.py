@@ -434,6 +434,15 @@ class ParentResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBytes:
+    """Images of a kind, and the bytes of their files as they came."""
+
+    is_processed: bool
+    count: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCount:
     """How many jobs are in a state, and for how long the oldest has been there at all."""
 
@@ -576,6 +585,20 @@ class Spending:
     pictures: int
     charged: Decimal
     perhaps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionCount:
+    """How many requests ended so, and their money (`cost`), known or estimated.
+
+    `outcome` is that of a settled one (`picture`, `error`, `cancelled`, `expired`), `rejected`,
+    `abandoned`, `unknown`, or `open` while it is under way.
+    """
+
+    outcome: str
+    charged: str
+    count: int
+    cost: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,6 +175,13 @@ ORDER BY image.created_at, image.id;
 -- name: stored_bytes :one
 SELECT coalesce(sum(file_size), 0)::bigint AS count FROM images WHERE user_id = %(user_id)s;
 
+-- name: sum_bytes :many
+-- Of all users: uploads and results.
+SELECT is_processed, count(*) AS count, coalesce(sum(file_size), 0)::bigint AS stored_bytes
+FROM images
+GROUP BY is_processed
+ORDER BY is_processed;
+
 -- name: claim_preparing :optional
 -- Lease one image for decoding; a lease that ran out counts as a crash of the worker that held it.
 WITH next AS (

@@ -33,6 +33,18 @@ WHERE sent_at >= %(since)s
   AND state IN ('sent', 'accepted', 'unknown', 'settled')
   AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s);
 
+-- name: count_outcomes :many
+-- The whole ledger by what became of its requests; what is under way counts as `open`.
+SELECT CASE WHEN state = 'settled' THEN outcome
+            WHEN state IN ('rejected', 'abandoned', 'unknown') THEN state
+            ELSE 'open' END AS outcome,
+       CASE WHEN state IN ('rejected', 'abandoned') THEN 'no' ELSE coalesce(charged, 'unknown') END AS charged,
+       count(*) AS count,
+       coalesce(sum(coalesce(cost, estimate)), 0)::numeric AS cost
+FROM submissions
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
 -- name: list_failures :many
 -- The newest requests that left and made no picture, with the provider's words; the arguments are
 -- there to be taken out of them.

@@ -79,6 +79,7 @@ POST    /admin/users/<uuid:id>/delete        login      login     404    303    
 GET     /login                               200        200       303    303    303
 POST    /login                               401        401       401    401    401
 POST    /logout                              303        303       303    303    303
+GET     /metrics                             404        404       404    404    404
 POST    /webhooks/fal/<token>                404        404       404    404    404
 GET     /healthz                             200        200       200    200    200
 GET     /readyz                              200        200       200    200    200

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Count, Image, PrepareTask, ResultFile
+from i2i.models import Count, Image, ImageBytes, PrepareTask, ResultFile
 from i2i.sql import load
 
 SQL = load("images")
@@ -168,6 +168,10 @@ def list_orphaned(conn: Connection[Any]) -> list[Image]:
 
 def stored_bytes(conn: Connection[Any], *, user_id: UUID) -> Count:
     return SQL["stored_bytes"].one(conn, Count, user_id=user_id)
+
+
+def sum_bytes(conn: Connection[Any]) -> list[ImageBytes]:
+    return SQL["sum_bytes"].many(conn, ImageBytes)
 
 
 def claim_preparing(

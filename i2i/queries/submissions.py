@@ -9,7 +9,16 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Count, FailedRequest, LateTask, Spending, Submission, Tokens, Usage
+from i2i.models import (
+    Count,
+    FailedRequest,
+    LateTask,
+    Spending,
+    Submission,
+    SubmissionCount,
+    Tokens,
+    Usage,
+)
 from i2i.sql import load
 
 SQL = load("submissions")
@@ -49,6 +58,10 @@ def spending_since(
     conn: Connection[Any], *, since: datetime, user_id: UUID | None = None
 ) -> Spending:
     return SQL["spending_since"].one(conn, Spending, since=since, user_id=user_id)
+
+
+def count_outcomes(conn: Connection[Any]) -> list[SubmissionCount]:
+    return SQL["count_outcomes"].many(conn, SubmissionCount)
 
 
 def list_failures(conn: Connection[Any], *, page_size: int) -> list[FailedRequest]:

@@ -16,6 +16,7 @@ from i2i.web import (
     health,
     images,
     jobs,
+    metrics,
     presets,
     refusals,
     requests,
@@ -39,13 +40,26 @@ def register(app: Flask) -> None:
     requests.register(app)
     refusals.register(app)
     compression.register(app)
+    metrics.register(app, token=state.settings.metrics_token)
     headers.register(app)
     assets.register(app)
     errors.register(app)
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
-    pages = (health, sessions, images, batches, presets, jobs, downloads, trash, workflows, admin)
+    pages = (
+        health,
+        metrics,
+        sessions,
+        images,
+        batches,
+        presets,
+        jobs,
+        downloads,
+        trash,
+        workflows,
+        admin,
+    )
     for module in pages:
         app.register_blueprint(module.bp)
     webhooks.register(app, settings=state.settings)

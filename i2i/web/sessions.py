@@ -34,15 +34,10 @@ from i2i.web.state import settings
 
 bp = Blueprint("sessions", __name__)
 
-PUBLIC = {
-    "sessions.login",
-    "sessions.sign_in",
-    "sessions.logout",
-    "static",
-    "health.live",
-    "health.ready",
-    "webhooks.receive",
-}
+FOR_PROGRAMS = {"static", "health.live", "health.ready", "metrics.show", "webhooks.receive"}
+"""No cookie is looked at here, and no database asked for one."""
+
+PUBLIC = FOR_PROGRAMS | {"sessions.login", "sessions.sign_in", "sessions.logout"}
 """Everything else needs a session; a new route is closed until it is named here."""
 
 CHOOSING = PUBLIC | {"sessions.choose_password", "sessions.save_password"}
@@ -78,7 +73,7 @@ def cookie_name() -> str:
 
 def require_user() -> ResponseReturnValue | None:
     """Let nobody but signed-in users past; runs before any body is read."""
-    if request.endpoint in {"static", "health.live", "health.ready", "webhooks.receive"}:
+    if request.endpoint in FOR_PROGRAMS:
         return None
     token = request.cookies.get(cookie_name())
     if token:

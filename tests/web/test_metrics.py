@@ -1,0 +1,121 @@
+"""What Prometheus is told, and who may ask."""
+
+import os
+import signal
+from pathlib import Path
+
+import factories
+import pytest
+import urllib3
+from house import House, wait_until
+from prometheus_client.parser import text_string_to_metric_families
+from psycopg_pool import PoolTimeout
+
+TOKEN = "for-the-scraper-0123456789"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def metered(app_with):
+    return app_with(METRICS_TOKEN=TOKEN)
+
+
+def numbers(text):
+    """Values by name and labels, as in `i2i_jobs{status=pending}`."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def test_without_a_token_there_is_no_such_page(anonymous):
+    assert anonymous.get("/metrics", headers=BEARER).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "Basic eDp5", f"Bearer {TOKEN}x", "Bearer é"]
+)
+def test_only_the_bearer_of_the_token_is_told(metered, header):
+    answer = metered.test_client().get(
+        "/metrics", headers={"Authorization": header} if header else {}
+    )
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].lower() == "bearer"
+    assert b"i2i_" not in answer.data
+
+
+def test_the_site_in_numbers(metered, conn):
+    user = factories.make_user(conn)
+    factories.make_job(conn, user=user, status="completed")
+    factories.make_job(conn, user=user, status="pending")
+    answer = metered.test_client().get("/metrics", headers=BEARER)
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain")
+    found = numbers(answer.text)
+    assert found["i2i_database_up"] == 1
+    assert found["i2i_jobs{status=pending}"] == 1
+    assert found["i2i_jobs{status=unknown}"] == 0
+    assert found["i2i_jobs_oldest_seconds{status=pending}"] >= 0
+    assert "i2i_jobs_oldest_seconds{status=completed}" not in found
+    assert found["i2i_workers"] == 0
+    assert found["i2i_breaker_open"] == 0
+    assert found["i2i_images{kind=upload}"] >= 1
+    assert found["i2i_disk_free_bytes"] > 0
+    (outcomes,) = conn.execute("SELECT count(*) FROM submissions").fetchone()
+    assert (
+        sum(found[each] for each in found if each.startswith("i2i_submissions_total")) == outcomes
+    )
+
+
+def test_the_breaker_and_money(metered, conn):
+    factories.make_job(conn, user=factories.make_user(conn), status="unknown")
+    conn.execute(
+        "UPDATE breaker SET reason = 'balance', opened_at = now(), checked_at = now(), next_check_at = now()"
+    )
+    found = numbers(metered.test_client().get("/metrics", headers=BEARER).text)
+    assert found["i2i_breaker_open"] == 1
+    assert found["i2i_jobs_attention"] == 1
+    assert found["i2i_submissions_total{charged=unknown,outcome=unknown}"] == 1
+
+
+def test_it_answers_without_a_database(metered):
+    class Dead:
+        def getconn(self):
+            raise PoolTimeout("nothing came in 5 s")
+
+    metered.extensions["i2i"].database.use(Dead())
+    answer = metered.test_client().get("/metrics", headers=BEARER)
+    assert answer.status_code == 200
+    assert numbers(answer.text)["i2i_database_up"] == 0
+    assert "i2i_jobs" not in numbers(answer.text)
+
+
+def test_requests_of_all_processes_are_counted(database, tmp_path):
+    """Each of gunicorn's processes answers some; any of them tells of all, also of one that ended."""
+    house = House(database=database, folder=tmp_path, METRICS_TOKEN=TOKEN, WEB_CONCURRENCY="2")
+    house.start_web()
+    try:
+        wait_until(house.is_ready, what="GET /readyz with 200")
+        for _ in range(20):
+            assert urllib3.request("GET", f"{house.url}/login").status == 200
+        assert house.http.request("GET", f"{house.url}/nothing-here").status in {303, 404}
+        found = numbers(
+            house.http.request("GET", f"{house.url}/metrics", headers=BEARER).data.decode()
+        )
+        assert found["i2i_http_requests_total{method=GET,route=/login,status=200}"] == 20
+        assert found["i2i_http_request_seconds_count{route=/login}"] == 20
+        for child in children(house.processes["web"].pid):
+            os.kill(child, signal.SIGKILL)
+        wait_until(house.is_ready, what="GET /readyz with 200 from new processes")
+        found = numbers(
+            house.http.request("GET", f"{house.url}/metrics", headers=BEARER).data.decode()
+        )
+        assert found["i2i_http_requests_total{method=GET,route=/login,status=200}"] == 20
+    finally:
+        house.stop()
+
+
+def children(pid):
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
