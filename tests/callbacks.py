@@ -10,10 +10,15 @@ HEADERS = ("Request-Id", "User-Id", "Timestamp", "Signature")
 
 
 class Signer:
-    """Somebody with an Ed25519 key; `jwk` is its public half, padded as fal's."""
+    """Somebody with an Ed25519 key; `jwk` is its public half, padded as fal's.
 
-    def __init__(self, *, padded=True):
-        self._key = Ed25519PrivateKey.generate()
+    `key`: 32 bytes, where it is not to be a new one.
+    """
+
+    def __init__(self, *, padded=True, key=None):
+        self._key = (
+            Ed25519PrivateKey.from_private_bytes(key) if key else Ed25519PrivateKey.generate()
+        )
         x = urlsafe_b64encode(self._key.public_key().public_bytes_raw()).decode()
         self.jwk = {"kty": "OKP", "crv": "Ed25519", "x": x if padded else x.rstrip("=")}
 

@@ -253,7 +253,7 @@ def chosen_jobs() -> list[UUID]:
     if until:
         try:
             moment = datetime.fromisoformat(until).astimezone()
-        except ValueError:
+        except (ValueError, OverflowError):
             raise NotFound("There is no such moment.") from None
         chosen = replace(chosen, created_to=min(moment, chosen.created_to or moment))
     return service.pick(connection(), chosen)

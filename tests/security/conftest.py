@@ -5,6 +5,7 @@ import time
 import hypothesis
 import pytest
 from stack import NGINX, Stack
+from town import Town
 
 
 def pytest_addoption(parser):
@@ -53,3 +54,11 @@ def stack(copies, tmp_path_factory):
     running = Stack(database=copies(), folder=tmp_path_factory.mktemp("stack")).open()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def town(stack):
+    """Fresh users of the stack, one of whom owns things."""
+    made = Town(stack)
+    yield made
+    made.conn.close()

@@ -57,7 +57,7 @@ def assert_silent(canary):
 
 @pytest.mark.parametrize("trick", TRICKS)
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "0.0.0.0"])
-def test_no_trick_reaches_this_machine(make_settings, canary, trick, address):
+def test_row_40_no_trick_reaches_this_machine(make_settings, canary, trick, address):
     fal = HttpFal(
         make_settings(FAL_KEY="key"), connect_seconds=1, resolver=lambda host, port: [address]
     )
@@ -68,7 +68,7 @@ def test_no_trick_reaches_this_machine(make_settings, canary, trick, address):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(make_settings, canary, status):
+def test_row_41_a_redirect_is_not_followed(make_settings, canary, status):
     target = f"http://127.0.0.1:{canary.getsockname()[1]}/x.png"
 
     class Redirect(BaseHTTPRequestHandler):
