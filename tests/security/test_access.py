@@ -45,7 +45,7 @@ WITHOUT_OWNER = {
     "for operators: states, errors, counts": (
         "jobs.find jobs.find_by_fal_id jobs.count_statuses jobs.count_attention jobs.page_troubled"
         " jobs.count_in_flight jobs.count_of_workflow jobs.cancel_waiting_of_workflow"
-        " workflows.list_overview"
+        " workflows.list_overview images.sum_bytes"
     ),
     "for everybody: what an admin chose to show, what a workflow usually takes": (
         "images.find_of_sample jobs.list_usual_seconds workflows.find workflows.list_all"
