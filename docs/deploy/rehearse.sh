@@ -177,6 +177,12 @@ for unit in i2i-web i2i-worker i2i-practice; do
     fail "$unit could write to the program's folder."
 done
 
+inside systemd-analyze verify i2i-web.socket i2i-web.service i2i-worker.service i2i-practice.service
+for unit in i2i-web i2i-worker i2i-practice; do
+  inside systemd-analyze security --no-pager --threshold=15 "$unit.service" >"$work/output" 2>&1 ||
+    fail "$(tail -n 1 "$work/output") docs/security.md says 1.4 and 1.5."
+done
+
 say "a browser does the whole job at https://$host"
 for email in mara@example.com other@example.com; do
   echo "a long enough sentence" | inside i2i users create "$email" --password-stdin >/dev/null
