@@ -193,6 +193,22 @@ def test_row_59_no_secret_is_in_a_command_line_or_a_commands_answer(house):
         assert [each for each in canaries if each in text] == []
 
 
+def test_row_59_no_secret_is_in_the_repository():
+    shapes = (
+        rb"-----BEGIN [A-Z ]*PRIVATE KEY|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:[0-9a-f]{32}"
+    )
+    listed = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.split(b"\0")
+    files = [ROOT / os.fsdecode(name) for name in listed if name]
+    assert len(files) > 100
+    assert [path for path in files if re.search(shapes, path.read_bytes())] == []
+    assert not any(path.name in {".env", "secret_key", "fal_key"} for path in files)
+
+
 @pytest.mark.parametrize("key", ["", "changeme-changeme-changeme", "0" * 64, "b4dk3y"])
 def test_row_59_nothing_starts_with_a_weak_key(tmp_path, key):
     environ = {"PATH": os.environ["PATH"], "SECRET_KEY": key, "DATA_DIR": str(tmp_path)}
