@@ -27,8 +27,8 @@ MAXIMUM = 1024
 _AT_ONCE = threading.BoundedSemaphore(1)
 """A check costs 0.28 s of a core. One at once in each process are two with gunicorn's two."""
 
-_IN_LINE = threading.BoundedSemaphore(2)
-"""Who checks and who waits for it: half of a process's threads, so that the others stay quick."""
+_IN_LINE = threading.BoundedSemaphore(3)
+"""Who checks and who waits for it: a process has a fourth thread, so that pages still come."""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Signing in: who may, how often, and for how long."""
 
 import factories
+import psycopg
 import pytest
 
 from i2i import passwords
@@ -249,3 +250,23 @@ def test_choosing_a_password_of_ones_own(conn, settings, sign_in, owner, given):
     assert sign_in(owner.email, NEW)
     with pytest.raises(WrongCredentials):
         sign_in(owner.email, given)
+
+
+def test_a_limiter_that_cannot_count_lets_nobody_try(database, settings):
+    with (
+        psycopg.connect(database, autocommit=True) as conn,
+        psycopg.connect(database) as maintenance,
+    ):
+        owner = factories.make_user(conn)
+        maintenance.execute("LOCK TABLE rate_limits")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            sessions.sign_in(
+                conn,
+                settings,
+                email=owner.email,
+                password=factories.PASSWORD,
+                ip_address="192.0.2.1",
+                user_agent="",
+            )
+        assert conn.execute("SELECT count(*) FROM sessions").fetchone() == (0,)
+        assert conn.execute("SHOW lock_timeout").fetchone() == ("0",), "as before"
