@@ -9,6 +9,7 @@ import pytest
 
 from i2i import passwords
 from i2i.services import users
+from i2i.web import sessions
 
 START = "/upload"
 NEW = "a much better battery staple"
@@ -489,13 +490,8 @@ def test_scripts_choose_too(anonymous, given):
 
 def test_nothing_else_opens_before(app, anonymous, given):
     sign_in(anonymous, password=given)
-    anyone = {"health.live", "health.ready", "static", "webhooks.receive"}
-    own = {
-        *("sessions.login", "sessions.sign_in", "sessions.logout"),
-        *("sessions.choose_password", "sessions.save_password"),
-    }
     for rule in app.url_map.iter_rules():
-        if rule.endpoint in anyone | own:
+        if rule.endpoint in sessions.CHOOSING:
             continue
         path = re.sub("<[^>]*>", "00000000-0000-4000-8000-000000000000", rule.rule)
         for method in rule.methods - {"HEAD", "OPTIONS"}:
