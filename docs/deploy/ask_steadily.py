@@ -1,6 +1,7 @@
 """Asks I2I_JOURNEY_URL twenty times a second until a file is there; exit 1 if a request failed."""
 
 import os
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,18 +10,21 @@ from pathlib import Path
 import urllib3
 
 URL = os.environ["I2I_JOURNEY_URL"]
-PATHS = ("/readyz", "/login", "/static/app.css", "/healthz")
 A_SECOND = 20
 
 http = urllib3.PoolManager(
     retries=False, timeout=60, maxsize=200, ca_certs=os.environ["I2I_JOURNEY_CERTIFICATE"]
 )
 
+page = http.request("GET", f"{URL}/login").data.decode()
+style = re.findall(r'href="(/[^"]+\.css)"', page)
+paths = ["/login", "/readyz", *style, "/healthz"]
+
 
 def ask(number: int) -> tuple[float, str | None]:
     """How long one request took, and what was wrong with its answer, if anything."""
     begin = time.monotonic()
-    path = PATHS[number % len(PATHS)]
+    path = paths[number % len(paths)]
     try:
         status = http.request("GET", URL + path).status
         wrong = None if status == 200 else f"{path}: {status}"

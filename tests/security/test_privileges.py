@@ -111,6 +111,21 @@ def test_row_59_the_programs_role_may_not(app_role, statement):
         app_role.execute(statement)
 
 
+def test_row_59_what_a_trigger_refuses_the_role_may_not_do_either(app_role):
+    """Whoever could switch the trigger off owns the table; the programs do not."""
+    refused = app_role.execute(
+        "SELECT DISTINCT relname, event FROM pg_trigger"
+        " JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid,"
+        " (VALUES (8, 'DELETE'), (16, 'UPDATE'), (32, 'TRUNCATE')) AS events (bit, event)"
+        " WHERE proname LIKE 'refuse%' AND tgtype & bit > 0"
+    ).fetchall()
+    assert ("audit_events", "UPDATE") in refused
+    assert ("submissions", "DELETE") in refused
+    for table, event in refused:
+        granted = "SELECT has_table_privilege(%s, %s)"
+        assert app_role.execute(granted, [table, event]).fetchone() == (False,), (table, event)
+
+
 def test_row_59_tables_of_later_migrations_are_usable_at_once(app_role):
     app_role.execute("INSERT INTO of_a_later_migration VALUES (1)")
     assert app_role.execute("DELETE FROM of_a_later_migration").rowcount == 1
