@@ -137,7 +137,7 @@ class UserOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentUser:
-    """The user of a session that is still good.
+    """The user of a session, or of a script's token, that is still good.
 
     With `password_expires_at` the password was generated, and another one has to be chosen first.
     """
@@ -149,6 +149,27 @@ class CurrentUser:
     time_zone: str | None
     review_keys: bool
     password_expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """A token of a script that was just made; without `expires_at` it is good until revoked."""
+
+    id: UUID
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """A token of a script, as operators see it."""
+
+    id: UUID
+    email: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

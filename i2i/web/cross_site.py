@@ -29,11 +29,21 @@ def refuse_other_hosts() -> Response | None:
 
 
 def refuse_cross_site() -> None:
-    """Forbidden unless the request is safe, signed, or comes from a page of ours."""
-    if request.endpoint in SIGNED:
+    """Forbidden unless the request is safe, signed, a script's, or comes from a page of ours."""
+    if request.endpoint in SIGNED or is_script():
         return
     if request.method not in SAFE and not is_own(request):
         raise Forbidden("This form was sent from another site. Nothing was changed.")
+
+
+def is_script() -> bool:
+    """Whether the request brings a bearer's token and no cookie.
+
+    No page can make a browser send such a token of a script, and without a cookie the request has
+    no rights but the token's.
+    """
+    given = request.authorization
+    return given is not None and given.type == "bearer" and not request.cookies
 
 
 def is_own(request: Request) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from i2i.web.cross_site import SIGNED
 
 UNSAFE = [
-    *("/login", "/logout", "/images", "/batches", "/account"),
+    *("/login", "/logout", "/upload", "/images", "/batches", "/account"),
     *("/presets", "/trash/empty", "/admin/users"),
     "/images/00000000-0000-4000-8000-000000000000/delete",
     "/jobs/00000000-0000-4000-8000-000000000000/cancel",

@@ -1,0 +1,32 @@
+"""Tokens of scripts: made and shown once, kept as their SHA-256."""
+
+import secrets
+from typing import Any
+
+from psycopg import Connection
+
+from i2i import passwords
+from i2i.errors import InvalidFields
+from i2i.models import NewToken
+from i2i.queries import tokens
+from i2i.services import users
+
+PREFIX = "i2i_"
+"""What a token begins with, so that scanners of code find one that was committed."""
+
+MOST_NAME = 100
+
+
+def create(
+    conn: Connection[Any], *, email: str, name: str, days: int | None = None
+) -> tuple[str, NewToken]:
+    """A token of 256 random bits for this user, and its row; NotFound, or InvalidFields."""
+    user = users.get(conn, email=email)
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= MOST_NAME or not name.isprintable():
+        raise InvalidFields({"name": f"Give a name of 1 to {MOST_NAME} characters."})
+    token = PREFIX + secrets.token_urlsafe(32)
+    row = tokens.create(
+        conn, user_id=user.id, name=name, token_hash=passwords.hash_token(token), days=days
+    )
+    return token, row

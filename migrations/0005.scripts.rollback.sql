@@ -1,0 +1,2 @@
+-- Takes back 0005.scripts.sql. Scripts are let in no more.
+DROP TABLE tokens;
