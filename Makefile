@@ -29,7 +29,7 @@ coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 faults: $(VENV)/.test ## kill a worker at each of its points in turn, freeze it, try every order of events; minutes
 	@$(BIN)/python -m pytest -q -m heavy tests/faults $(ARGS)
 
-heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; 300 pictures as one ZIP; minutes
+heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; 300 pictures as one ZIP; minutes (ARGS=--short: 12 and 40)
 	@$(BIN)/python -m pytest -q -m heavy tests/heavy $(ARGS)
 
 security: $(VENV)/.test ## try the 70 rows of the checklist on the running stack behind nginx; under four minutes
