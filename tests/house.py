@@ -14,7 +14,9 @@ from pathlib import Path
 import psycopg
 import urllib3
 
+from i2i import passwords
 from i2i.config import ROOT
+from i2i.queries import users
 
 PATIENCE = 60
 """Seconds until a test gives up on something that takes one; a guard, never a measurement."""
@@ -22,6 +24,7 @@ PATIENCE = 60
 EMAIL = "mara@example.com"
 OTHER = "other@example.com"
 PASSWORD = "a long enough sentence"
+PASSWORD_HASH = passwords.hash_password(PASSWORD, rounds=4)
 
 
 def free_port():
@@ -131,8 +134,18 @@ class House:
         self.http.clear()
         return ended
 
-    def make_user(self, email=EMAIL, *options):
-        self.flask("users", "create", email, *options, "--password-stdin", stdin=PASSWORD)
+    def end(self, name):
+        """SIGTERM, and wait until it has finished what it had in hand."""
+        process = self.processes.pop(name)
+        process.terminate()
+        process.wait(PATIENCE)
+
+    def make_user(self, email=EMAIL, *, role="user"):
+        """Somebody with this PASSWORD; written down, for a command takes seconds."""
+        with psycopg.connect(self.database, autocommit=True) as conn:
+            return users.create(
+                conn, email=email, password_hash=PASSWORD_HASH, is_whitelisted=True, role=role
+            )
 
     def ledger(self):
         """What the practice server would have charged for."""

@@ -3,6 +3,7 @@
 With I2I_JOURNEY_URL the pages are another house's, as `docs/deploy/rehearse.sh` has installed one.
 """
 
+import itertools
 import os
 from types import SimpleNamespace
 
@@ -29,12 +30,13 @@ def browser_type_launch_args(browser_type_launch_args):
     return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": QUIET}
 
 
+PEOPLE = itertools.count(1)
 ELSEWHERE = os.environ.get("I2I_JOURNEY_URL")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def house(request, tmp_path_factory):
-    """One running i2i for the journeys of a module, with two users."""
+    """One running i2i for all journeys, with two users; see `somebody`."""
     if ELSEWHERE:
         http = urllib3.PoolManager(
             retries=False,
@@ -49,6 +51,23 @@ def house(request, tmp_path_factory):
     running.make_user(houses.OTHER)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def still_house(copies, tmp_path_factory):
+    """The pages alone: no worker takes what a test writes down. A module's `house`, if it asks."""
+    running = House(database=copies(), folder=tmp_path_factory.mktemp("still"))
+    running.flask("db", "seed")
+    running.start_web()
+    houses.wait_until(running.is_ready, what="GET /readyz with 200")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def somebody(house):
+    """Makes a user who has nothing yet."""
+    return lambda: house.make_user(f"person{next(PEOPLE)}@example.com")
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def look_at_everything(house, target):
     target.mkdir(parents=True, exist_ok=True)
     for email in (EMPTY, NEW):
         house.make_user(email)
-    house.make_user(ADMIN, "--admin")
+    house.make_user(ADMIN, role="admin")
     with psycopg.connect(house.database, autocommit=True) as conn:
         storage = make_storage(f"file://{house.folder}/blobs", data_dir=house.folder)
         scene = set_scene(conn, storage, email=houses.EMAIL)

@@ -7,13 +7,14 @@ import house as houses
 import psycopg
 import pytest
 import scene as scenes
+from axe_playwright_python.base import AxeResults
 from axe_playwright_python.sync_playwright import Axe
-from house import House
 from scene import ADMIN, EMPTY, NEW, set_scene
 
 from i2i.gateways.storage import make_storage
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]
+OPTIONS = {"runOnly": RULES, "resultTypes": ["violations"]}
 LOOKS = [
     ({"width": 360, "height": 780}, "light"),
     ({"width": 1024, "height": 768}, "dark"),
@@ -21,21 +22,17 @@ LOOKS = [
 
 
 @pytest.fixture(scope="module")
-def studio(copies, tmp_path_factory):
-    """The pages alone, on a database where everything has happened; no worker moves it."""
-    house = House(database=copies(), folder=tmp_path_factory.mktemp("studio"))
-    house.flask("db", "seed")
+def studio(still_house):
+    """A database where everything has happened; no worker moves it."""
+    house = still_house
     for email in (houses.EMAIL, EMPTY, NEW):
         house.make_user(email)
-    house.make_user(ADMIN, "--admin")
+    house.make_user(ADMIN, role="admin")
     with psycopg.connect(house.database, autocommit=True) as conn:
         folder = Path(house.folder)
         storage = make_storage(f"file://{folder}/blobs", data_dir=folder)
         house.scene = set_scene(conn, storage, email=houses.EMAIL)
-    house.start_web()
-    houses.wait_until(house.is_ready, what="GET /readyz with 200")
-    yield house
-    house.stop()
+    return house
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +43,7 @@ def open_as(studio, browser):
     def open_(email):
         if email not in opened:
             context = browser.new_context(base_url=studio.url)
+            context.add_init_script(Axe().axe_script)
             page = opened[email] = context.new_page()
             if email:
                 page.goto("/login")
@@ -65,7 +63,7 @@ def check(page):
     for viewport, scheme in LOOKS:
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+        found = AxeResults(page.evaluate("options => axe.run(options)", OPTIONS))
         assert found.violations_count == 0, found.generate_report()
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{page.url} scrolls sideways by {wide} px at {viewport}"

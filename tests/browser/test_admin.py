@@ -16,7 +16,7 @@ NEW_PASSWORD = "a sentence of my own making"
 @pytest.fixture(scope="module")
 def admin(house):
     """The operator as a client."""
-    house.make_user(ADMIN, "--admin")
+    house.make_user(ADMIN, role="admin")
     return Visitor(house, ADMIN)
 
 

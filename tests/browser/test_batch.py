@@ -34,8 +34,8 @@ window.fetch = async (...args) => {
 
 
 @pytest.fixture(scope="module")
-def visitor(house):
-    return Visitor(house)
+def visitor(house, somebody):
+    return Visitor(house, somebody().email)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def make(visitor, photos):
 @pytest.fixture
 def idle(house):
     """Nothing is made while this lasts; the worker is back afterwards."""
-    house.kill("worker")
+    house.end("worker")
     yield
     if "worker" not in house.processes:
         house.start_worker()

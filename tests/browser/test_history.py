@@ -8,16 +8,23 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from i2i.queries import users
+
+@pytest.fixture(scope="session")
+def house(still_house):
+    return still_house
+
+
+@pytest.fixture(scope="module")
+def user(somebody):
+    return somebody()
 
 
 @pytest.fixture
-def pictures_of(house):
-    """Writes down finished pictures with these names, as one batch, for the first user."""
+def pictures_of(house, user):
+    """Writes down finished pictures with these names, as one batch."""
 
     def make(*names):
         with psycopg.connect(house.database, autocommit=True) as conn:
-            user = users.find_by_email(conn, email=houses.EMAIL)
             photos = [factories.make_image(conn, user=user, name=name) for name in names]
             batch = factories.make_batch(conn, user=user, photos=photos)
             for job in factories.jobs_of(conn, batch):
@@ -26,9 +33,9 @@ def pictures_of(house):
     return make
 
 
-def sign_in(page):
+def sign_in(page, user):
     page.goto("/login?next=/jobs")
-    page.get_by_label("E-mail").fill(houses.EMAIL)
+    page.get_by_label("E-mail").fill(user.email)
     page.get_by_label("Password").fill(houses.PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="History")).to_be_visible()
@@ -40,11 +47,11 @@ def search(page, words):
     expect(page).to_have_url(re.compile("q=" + words))
 
 
-def test_choose_delete_and_get_back(pictures_of, open_page):
+def test_choose_delete_and_get_back(pictures_of, open_page, user):
     names = [f"scripted-{number:02}.jpg" for number in range(30)]
     pictures_of(*names, "kept.jpg")
     page = open_page()
-    sign_in(page)
+    sign_in(page, user)
     search(page, "scripted")
     dock, frames = page.locator("#chosen"), page.locator(".frame")
     expect(frames).to_have_count(24)
@@ -81,10 +88,10 @@ def test_choose_delete_and_get_back(pictures_of, open_page):
     expect(page.get_by_role("heading", name="2 photos")).to_be_visible()
 
 
-def test_without_javascript(pictures_of, open_page):
+def test_without_javascript(pictures_of, open_page, user):
     pictures_of("plain-1.jpg", "plain-2.jpg", "plain-3.jpg", "kept.jpg")
     page = open_page(java_script_enabled=False)
-    sign_in(page)
+    sign_in(page, user)
     search(page, "plain")
     page.get_by_role("checkbox", name="Choose plain-2.jpg").check()
     page.get_by_role("button", name="Run again…").click()
@@ -109,10 +116,10 @@ def test_without_javascript(pictures_of, open_page):
     expect(page.get_by_role("link", name="4 photos, ")).to_be_visible()
 
 
-def test_by_keyboard(pictures_of, open_page):
+def test_by_keyboard(pictures_of, open_page, user):
     pictures_of("keys-1.jpg", "keys-2.jpg")
     page = open_page()
-    sign_in(page)
+    sign_in(page, user)
     search(page, "keys")
     page.get_by_role("checkbox", name="Choose keys-1.jpg").focus()
     page.keyboard.press("Space")

@@ -68,7 +68,8 @@ def choose_radio(page, target, *, arrow):
     raise AssertionError(f"{target} cannot be reached by {arrow}")
 
 
-def test_the_whole_job_by_keyboard_alone(house, open_page, tmp_path):
+def test_the_whole_job_by_keyboard_alone(somebody, open_page, tmp_path):
+    email = somebody().email
     files = [tmp_path / f"{name}.jpg" for name in ("chelsea", "coffee", "rocket")]
     for path in files:
         suffix = ".jpg" if f"{path.stem}.jpg" in pictures.PHOTOS else ".png"
@@ -78,7 +79,7 @@ def test_the_whole_job_by_keyboard_alone(house, open_page, tmp_path):
 
     page.goto("/")
     go_to(page, page.get_by_label("E-mail"))
-    page.keyboard.type(houses.EMAIL)
+    page.keyboard.type(email)
     go_to(page, page.get_by_label("Password"))
     page.keyboard.type(houses.PASSWORD)
     page.keyboard.press("Enter")
@@ -127,7 +128,7 @@ def test_the_whole_job_by_keyboard_alone(house, open_page, tmp_path):
     with page.expect_download() as download:
         press(page, page.get_by_role("link", name="Download 1 approved (ZIP)"))
     assert download.value.suggested_filename.endswith("-approved.zip")
-    press(page, page.get_by_role("link", name=re.compile(houses.EMAIL)), key="Shift+Tab")
+    press(page, page.get_by_role("link", name=re.compile(email)), key="Shift+Tab")
     expect(page.get_by_role("heading", name="Account")).to_be_visible()
     press(page, page.get_by_role("button", name="Sign out"))
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()

@@ -4,39 +4,30 @@ import secrets
 from pathlib import Path
 
 import factories
-import house as houses
 import psycopg
 import pytest
-from house import House
 from playwright.sync_api import expect
 from scene import Studio
 
 from i2i import passwords
 from i2i.gateways.storage import make_storage
-from i2i.queries import sessions, users
+from i2i.queries import sessions
 
 WIDTH, HEIGHT = 768, 1024
 """Of every picture of the studio."""
 
 
-@pytest.fixture(scope="module")
-def house(copies, tmp_path_factory):
-    """The pages alone: nothing has to be made, for everything is there."""
-    running = House(database=copies(), folder=tmp_path_factory.mktemp("house"))
-    running.flask("db", "seed")
-    running.make_user(houses.EMAIL)
-    running.start_web()
-    houses.wait_until(running.is_ready, what="GET /readyz with 200")
-    yield running
-    running.stop()
+@pytest.fixture(scope="session")
+def house(still_house):
+    return still_house
 
 
 @pytest.fixture(scope="module")
-def studio(house):
+def studio(house, somebody):
     """Makes finished pictures."""
     with psycopg.connect(house.database, autocommit=True) as conn:
         storage = make_storage(f"file://{house.folder}/blobs", data_dir=Path(house.folder))
-        yield Studio(conn, storage, users.find_by_email(conn, email=houses.EMAIL))
+        yield Studio(conn, storage, somebody())
 
 
 @pytest.fixture
@@ -63,7 +54,7 @@ def enter(open_page, studio, house):
 def keys_on(studio):
     """As everybody begins; a test may switch them off."""
     yield
-    studio.conn.execute("UPDATE users SET review_keys = true")
+    studio.conn.execute("UPDATE users SET review_keys = true WHERE id = %s", [studio.user.id])
 
 
 @pytest.fixture

@@ -23,26 +23,13 @@ PASTE = """async (name) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def people(house):
-    """Addresses of people who have nothing yet."""
-
-    def people_():
-        for number in itertools.count(1):
-            email = f"person{number}@example.com"
-            house.make_user(email)
-            yield email
-
-    return people_()
-
-
 @pytest.fixture
-def enter(open_page, people, house):
+def enter(open_page, somebody, house):
     """Opens the upload page for somebody new, who comes with the page as a client, too."""
 
     def enter_(**options):
         page = open_page(**options)
-        visitor = Visitor(house, next(people))
+        visitor = Visitor(house, somebody().email)
         name, _, value = visitor.headers["Cookie"].partition("=")
         page.context.add_cookies([{"name": name, "value": value, "url": house.url}])
         page.goto("/upload")
