@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice, product
 from typing import Any
@@ -333,6 +333,16 @@ def retry(
             "not be read. Nothing was sent."
         )
     return batch_id
+
+
+def once_more(
+    conn: Connection[Any], settings: Settings, *, job: JobCard, user_id: UUID, client_key: str
+) -> UUID:
+    """The same picture with another seed, which the provider chooses; the child batch it is in."""
+    parent = get(conn, batch_id=job.batch_id, user_id=user_id)
+    order = _order_again(conn, parent, rows=[job], changes=None, client_key=client_key)
+    unseeded = {name: value for name, value in order.parameters.items() if name != "seed"}
+    return create(conn, settings, order=replace(order, parameters=unseeded))
 
 
 def _is_made_by_child(row: JobCard, *, scope: str, changed: bool) -> bool:

@@ -299,14 +299,14 @@ def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
 def release(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """Start the held rest of a pilot."""
     service.release(connection(), batch_id=id, user_id=current_user().id)
-    return _back(id)
+    return answer(id)
 
 
 @bp.post("/batches/<uuid:id>/cancel")
 def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """Cancel what has not started."""
     service.cancel(connection(), batch_id=id, user_id=current_user().id)
-    return _back(id)
+    return answer(id)
 
 
 @bp.post("/batches/<uuid:id>/retry")
@@ -326,7 +326,7 @@ def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
         )
     except PerhapsCharged as error:
         return _ask(id, error)
-    return _back(made_in)
+    return answer(made_in)
 
 
 def _ask(batch_id: UUID, perhaps: PerhapsCharged) -> ResponseReturnValue:
@@ -350,7 +350,8 @@ def _ask(batch_id: UUID, perhaps: PerhapsCharged) -> ResponseReturnValue:
     )
 
 
-def _back(batch_id: UUID) -> ResponseReturnValue:
+def answer(batch_id: UUID) -> ResponseReturnValue:
+    """To the batch that something was done to; for scripts the batch itself."""
     if wants_json():
         batch = service.get(connection(), batch_id=batch_id, user_id=current_user().id)
         return jsonify(_as_json(batch))

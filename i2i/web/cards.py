@@ -100,6 +100,7 @@ class Card:
     progress: float | None
     elapsed: int | None
     usual: float | None
+    late: bool
     words: Words | None
     actions: list[Action]
     busy: bool
@@ -195,6 +196,7 @@ def _card(row: JobCard, *, outlook: Outlook, before: UUID | None) -> Card:
         progress=min(HELD_AT, elapsed / usual) if usual and elapsed is not None else None,
         elapsed=elapsed,
         usual=round(usual, 1) if usual else None,
+        late=_is_late(elapsed, usual),
         words=explain(row),
         actions=actions(row),
         busy=row.status in BUSY,
@@ -207,6 +209,10 @@ def _elapsed(row: JobCard) -> int | None:
     if row.status != JobStatus.PROCESSING or row.started_at is None or row.cancel_requested_at:
         return None
     return max(0, round((datetime.now(UTC) - row.started_at).total_seconds()))
+
+
+def _is_late(elapsed: int | None, usual: float | None) -> bool:
+    return elapsed is not None and usual is not None and elapsed > usual * LONGER
 
 
 def describe_state(row: JobCard, *, outlook: Outlook) -> State:
@@ -265,7 +271,7 @@ def _making(elapsed: int, usual: float | None) -> State:
     short = f"{elapsed} s"
     if usual is None:
         return State("making", "accent", "Making", f"{short}, no data yet", short)
-    if elapsed > usual * LONGER:
+    if _is_late(elapsed, usual):
         return State("making", "accent", "Making", f"{short}, longer than usual", short)
     return State("making", "accent", "Making", f"{short} of about {round(usual)}", short)
 

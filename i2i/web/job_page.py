@@ -76,6 +76,7 @@ def render(row: JobCard, *, errors: Mapping[str, str] | None = None) -> str:
         versions=_version_cards(versions, shown=row),
         settings=_settings(own, parent=parent),
         change_url=change_url(row),
+        once_more=_once_more(row, own),
         story=_story(row, jobs.list_events(conn, job_id=row.id)),
         costs=_costs(ledger),
         request=_request(ledger),
@@ -124,6 +125,7 @@ def _film(film: Sequence[FilmFrame], *, row: JobCard) -> dict[str, Any]:
     place = [each.id for each in film].index(row.id)
     first = max(0, min(place - FILM // 2, len(film) - FILM))
     after = film[place + 1 : place + 1 + AHEAD]
+    left = _left_sides(row)
     return {
         "batch_words": f"{place + 1} of {len(film)}" if len(film) > 1 else "",
         "before_url": url(film[place - 1].id) if place else None,
@@ -135,10 +137,21 @@ def _film(film: Sequence[FilmFrame], *, row: JobCard) -> dict[str, Any]:
         "ahead": [
             url_for("images.show", id=image_id, size="preview")
             for each in after
-            for image_id in (each.original_image_id, each.has_preview and each.result_image_id)
+            for image_id in (
+                left.get(each.id, each.original_image_id),
+                each.has_preview and each.result_image_id,
+            )
             if image_id
         ],
     }
+
+
+def _left_sides(row: JobCard) -> dict[UUID, UUID]:
+    """What the pictures of this batch are held against, where that is not their original."""
+    if row.parent_id is None or request.args.get("against") == "original":
+        return {}
+    made = jobs.list_parent_results(connection(), batch_id=row.batch_id, user_id=current_user().id)
+    return {each.id: each.result_image_id for each in made}
 
 
 def _frame(frame: FilmFrame, *, current: bool) -> dict[str, Any]:
@@ -307,6 +320,16 @@ def _facts(row: JobCard, *, number: int, versions: int) -> str:
         money_words = cards.charge(row).rstrip(".").lower()
         facts = f"made {day(row.completed_at)} in {took} · {money_words}"
     return which + facts if which else facts[0].upper() + facts[1:]
+
+
+def _once_more(row: JobCard, own: JobVersion) -> tuple[cards.Action, str] | None:
+    """The same settings with another seed, and what that costs; None where there is no seed."""
+    takes_seed = "seed" in own.definition["parameter_schema"]["properties"]
+    if row.status != JobStatus.COMPLETED or not takes_seed:
+        return None
+    fields = {"client_key": secrets.token_urlsafe(16)}
+    cost = "price unknown" if row.estimate is None else f"about {money(row.estimate)}"
+    return ("Run again, another seed", "post", url_for("jobs.retry", id=row.id), fields), cost
 
 
 def change_url(row: JobCard) -> str:

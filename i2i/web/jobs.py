@@ -1,5 +1,6 @@
 """One picture with its original: looking, judging, running again."""
 
+import secrets
 from uuid import UUID
 
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
@@ -7,8 +8,9 @@ from flask.typing import ResponseReturnValue
 
 from i2i.errors import InvalidFields, NotFound, Refused
 from i2i.models import JobCard, JobStatus
+from i2i.services import batches as batch_service
 from i2i.services import jobs as service
-from i2i.web import cards, job_page
+from i2i.web import batches, cards, job_page
 from i2i.web.batches import job_as_json
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
@@ -51,8 +53,18 @@ def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
 
 @bp.post("/jobs/<uuid:id>/retry")
 def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
-    """Run a failed or cancelled picture again; asks first where it may have been charged."""
+    """Run a failed or cancelled picture again; asks first where it may have been charged.
+
+    A completed one is made once more in a batch of its own, with another seed.
+    """
     row = service.get_card(connection(), job_id=id, user_id=current_user().id)
+    if row.status == JobStatus.COMPLETED:
+        key = request.form.get("client_key") or secrets.token_urlsafe(16)
+        return batches.answer(
+            batch_service.once_more(
+                connection(), settings(), job=row, user_id=current_user().id, client_key=key
+            )
+        )
     over = row.status in {JobStatus.FAILED, JobStatus.CANCELLED}
     if over and row.charged == "unknown" and "confirm" not in request.form:
         return _ask(row, action=url_for("jobs.retry", id=id), fields={})

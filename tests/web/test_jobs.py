@@ -80,11 +80,13 @@ def test_what_can_be_done(as_owner, job_in, status):
         "unknown": "recover",
         "completed": "verdict",
     }
+    if status == "completed":
+        actions.remove("retry")  # once more, in a batch of its own
     if status not in {"submitting", "processing", "storing", "unknown"}:
         assert "delete" in actions
         actions.remove("delete")
     assert actions == {expected[status]} if status in expected else not actions
-    for action in ("cancel", "retry"):
+    for action in ("cancel", "retry") if status != "completed" else ("cancel",):
         job = job_in(status)
         answer = as_owner.post(f"/jobs/{job.id}/{action}")
         if action == expected.get(status):
@@ -151,6 +153,22 @@ def test_scripts_cancel_and_retry(as_owner, job_in):
     assert (answer.status_code, answer.json["status"]) == (200, "pending")
     answer = as_owner.json(f"/jobs/{job.id}/retry", method="POST")
     assert (answer.status_code, answer.json.keys()) == (409, {"error"})
+
+
+def test_a_picture_is_made_once_more_with_another_seed(as_owner, conn, owner):
+    first = version_of(conn, owner, factories.make_image(conn, user=owner), seed=7)
+    page = pages.check(as_owner.get(f"/jobs/{first.id}"))
+    (form,) = page.all("form", action=f"/jobs/{first.id}/retry")
+    assert form.one("button").text == "Run again, another seed"
+    assert form.parent.text.endswith("price unknown")
+    key = form.one("input", name="client_key")["value"]
+    answers = [as_owner.post(f"/jobs/{first.id}/retry", data={"client_key": key}) for _ in range(2)]
+    child = answers[0].headers["Location"]
+    assert [each.headers["Location"] for each in answers] == [child] * 2
+    assert child != f"/batches/{first.batch_id}"
+    (job,) = as_owner.json(child).json["jobs"]
+    assert "seed" not in job["parameters"]
+    assert job["parameters"] == {k: v for k, v in first.parameters.items() if k != "seed"}
 
 
 def test_asking_to_stop_shows_at_once(as_owner, job_in):
@@ -442,6 +460,15 @@ def test_a_picture_made_again_is_held_against_the_one_before(as_owner, conn, own
     before, _ = page.one(id="pair").all("img")
     assert before["src"] == f"/images/{photo.id}?size=preview"
     assert [each.text for each in page.one(id="pair").all("figcaption")] == ["Original", "Result"]
+    # What comes next is fetched as it will be held against.
+    batch = factories.make_batch(conn, user=owner, photos=[photo, photo])
+    jobs = factories.jobs_of(conn, batch)
+    conn.execute("UPDATE batches SET parent_id = %s WHERE id = %s", [first.batch_id, batch.id])
+    for job in jobs:
+        conn.execute("UPDATE processing_jobs SET parent_id = %s WHERE id = %s", [first.id, job.id])
+    for against, image in (("before", first.result_image_id), ("original", photo.id)):
+        page = pages.check(as_owner.get(f"/jobs/{jobs[0].id}?against={against}"))
+        assert page.one(id="review")["data-ahead"] == f"/images/{image}?size=preview"
     # What is in the trash is nothing to compare with.
     conn.execute("UPDATE processing_jobs SET deleted_at = now() WHERE id = %s", [first.id])
     page = pages.check(as_owner.get(f"/jobs/{second.id}"))

@@ -27,7 +27,9 @@ function countOn() {
       setFact(card, `${elapsed} s, no data yet`, `${elapsed} s`);
       continue;
     }
-    const more = elapsed > usual * LONGER ? ", longer than usual" : ` of about ${Math.round(usual)}`;
+    const late = elapsed > usual * LONGER;
+    card.toggleAttribute("data-late", late);
+    const more = late ? ", longer than usual" : ` of about ${Math.round(usual)}`;
     setFact(card, `${elapsed} s${more}`, `${elapsed} s`);
     card.querySelector(".progress rect")?.setAttribute("width", Math.min(95, (elapsed / usual) * 100));
   }
