@@ -1,5 +1,6 @@
 """The stack behind nginx; without an nginx its tests are skipped, which .ci/run does not accept."""
 
+import faulthandler
 import time
 
 import hypothesis
@@ -38,6 +39,8 @@ def fuzz(request):
     )
 
     def run(check, **strategies):
+        if minutes:
+            faulthandler.cancel_dump_traceback_later()  # it does not hang
         end = time.monotonic() + 60 * minutes
         rounds = 0
         while not rounds or time.monotonic() < end:
