@@ -33,6 +33,7 @@ def ask(number: int) -> tuple[float, str | None]:
     return time.monotonic() - begin, wrong
 
 
+print("asking", flush=True)
 asked = []
 begin = time.monotonic()
 with ThreadPoolExecutor(200) as threads:

@@ -90,7 +90,10 @@ run_block() { # file mark
 start_asking() {
   beside .venv/bin/python docs/deploy/ask_steadily.py "$work/enough" >"$work/asked" 2>&1 </dev/null &
   asker=$!
-  sleep 1
+  until grep -q '^asking' "$work/asked"; do
+    kill -0 "$asker" 2>/dev/null || fail "Nobody could ask: $(cat "$work/asked")"
+    sleep 0.1
+  done
 }
 
 stop_asking() {
@@ -100,7 +103,7 @@ stop_asking() {
   wait "$asker" || status=$?
   rm "$work/enough"
   asker=
-  say "$(cat "$work/asked")"
+  say "$(tail -n +2 "$work/asked")"
   [ "$status" -eq 0 ] || fail "Requests failed while the services were restarted."
 }
 
