@@ -490,10 +490,10 @@ def test_scripts_choose_too(anonymous, given):
 
 def test_nothing_else_opens_before(app, anonymous, given):
     sign_in(anonymous, password=given)
-    assert sessions.CHOOSING - sessions.FOR_PROGRAMS == {
+    assert {
         *("sessions.login", "sessions.sign_in", "sessions.logout"),
         *("sessions.choose_password", "sessions.save_password"),
-    }
+    } == sessions.CHOOSING - sessions.FOR_PROGRAMS
     for rule in app.url_map.iter_rules():
         if rule.endpoint in sessions.CHOOSING:
             continue
