@@ -54,7 +54,10 @@ def fuzz(request):
 @pytest.fixture(scope="session")
 def stack(copies, tmp_path_factory):
     """The running whole, for all tests with the marker `security` (tests/stack.py tells what it has)."""
-    running = Stack(database=copies(), folder=tmp_path_factory.mktemp("stack")).open()
+    folder = tmp_path_factory.mktemp("stack")
+    running = Stack(
+        database=copies(), folder=folder, LOG_FORMAT="json", FAL_KEY="canary-key-of-the-account"
+    ).open()
     yield running
     running.stop()
 
