@@ -353,7 +353,7 @@ def test_every_crash_point_is_explained_once():
 
 
 def test_every_audit_action_is_documented():
-    nouns = "access|batch|job|password|session|upload|user|workflow"
+    nouns = "access|batch|job|password|session|token|upload|user|workflow"
     used = {
         node.value
         for folder in ("services", "web")

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import click
 
 from i2i.cli.console import Group, as_json, connection, parse_id, print_json, print_table, say
-from i2i.errors import Refused
 from i2i.models import TokenRow
 from i2i.queries import tokens
 from i2i.services import tokens as service
@@ -67,6 +66,5 @@ def _state(row: TokenRow) -> str:
 def revoke(token_id: str) -> None:
     """End a token; what used it is refused from now on."""
     with connection() as conn:
-        if not tokens.revoke(conn, token_id=parse_id(token_id, noun="token")):
-            raise Refused("There is no such token, or it is revoked already.")
+        service.revoke(conn, token_id=parse_id(token_id, noun="token"))
     say("The token is revoked.")

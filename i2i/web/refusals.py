@@ -15,12 +15,15 @@ def register(app: Flask) -> None:
 
 
 def record(response: Response) -> Response:
-    """Things of others, pages of operators, forms of other sites, uploads refused as a whole."""
+    """Things of others, operators' pages, other sites' forms, bad tokens, uploads as a whole."""
     status = response.status_code
     if status == 404 and g.get("user"):
         _record_not_found()
     elif status == 403:
-        audit.lend_refusal(lend, "access.refused", target=_place(), detail="from another site")
+        why = "not by this way of signing in" if g.get("user") else "from another site"
+        audit.lend_refusal(lend, "access.refused", target=_place(), detail=why)
+    elif status == 401 and "Authorization" in request.headers:
+        audit.lend_refusal(lend, "access.refused", target=_place(), detail="no good token")
     elif request.endpoint == "images.create" and status in {400, 413, 507}:
         audit.lend_refusal(lend, "upload.refused", target="all files", detail=f"status {status}")
     return response

@@ -32,7 +32,7 @@ OPERATOR = f"operator {pwd.getpwuid(os.getuid()).pw_name}"
 
 READS = {
     *("audit list", "db check", "db new", "db status", "jobs list", "jobs show", "jobs stats"),
-    *("practice-fal", "sessions list", "users list", "worker", "workflows check"),
+    *("practice-fal", "sessions list", "tokens list", "users list", "worker", "workflows check"),
     *("workflows export", "workflows list", "workflows show"),
 }
 """They leave no record of their own; what the worker does is in `job_events`."""

@@ -86,6 +86,12 @@ def test_a_form_of_another_site_is_on_record(anonymous, events):
     assert events() == [("access.refused", "refused", "", "POST /login", "from another site")]
 
 
+def test_a_token_that_is_none_is_on_record_without_it(app, events):
+    bearer = {"Authorization": "Bearer i2i_canary-of-a-token"}
+    assert app.test_client().get("/jobs", headers=bearer).status_code == 401
+    assert events() == [("access.refused", "refused", "", "GET /jobs", "no good token")]
+
+
 def test_refused_uploads_are_on_record_with_the_reason(as_owner, owner, events):
     files = {"images": [(io.BytesIO(b"GIF89a nothing"), "a.gif")]}
     as_owner.json("/images", method="POST", data=files, content_type="multipart/form-data")
