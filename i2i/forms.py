@@ -135,6 +135,9 @@ def load_document(text: str, *, format: Literal["toml", "json"]) -> dict[str, An
         if format == "toml":
             return tomllib.loads(text)
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidWorkflow("An escape in this (\\ud800 to \\udfff) names no letter.") from None
     except json.JSONDecodeError as error:
         raise InvalidWorkflow(f"Line {error.lineno}, column {error.colno}: {error.msg}.") from None
     except tomllib.TOMLDecodeError as error:
