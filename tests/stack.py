@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -153,6 +154,39 @@ def make_certificate(path, *, key):
     )
 
 
+AS_SYSTEMD = """\
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "wsgi:app"])
+"""
+"""The third descriptor is the socket, for the process that it names."""
+
+
+class SocketHouse(House):
+    """A house whose pages are started as i2i-web.service is: the socket outlives them."""
+
+    def start_web(self):
+        if not hasattr(self, "socket"):
+            self.socket = socket.create_server(("127.0.0.1", self.port), backlog=2048)
+        given = self.socket.fileno()
+        with (self.folder / "web.log").open("ab") as log:
+            self.processes["web"] = subprocess.Popen(
+                [sys.executable, "-c", AS_SYSTEMD, str(given)],
+                cwd=ROOT,
+                env=self.environ,
+                pass_fds=[given],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self):
+        ended = super().stop()
+        self.socket.close()
+        return ended
+
+
 class Stack:
     """The running whole.
 
@@ -164,7 +198,7 @@ class Stack:
     """
 
     def __init__(self, *, database, folder, **environ):
-        self.house = House(
+        self.house = SocketHouse(
             database=database,
             folder=Path(folder) / "house",
             TRUSTED_PROXIES="1",
@@ -183,7 +217,7 @@ class Stack:
         self.url = f"https://{HOST}:{self.nginx.port}"
         self.tls = ssl.create_default_context(cafile=str(self.nginx.certificate))
         self.http = urllib3.PoolManager(
-            ssl_context=self.tls, retries=False, timeout=houses.PATIENCE, maxsize=20
+            ssl_context=self.tls, retries=False, timeout=houses.PATIENCE, maxsize=60
         )
         self.sessions = {}
 
@@ -196,6 +230,22 @@ class Stack:
         self.http.clear()
         self.house.stop()
         self.nginx.stop()
+
+    def restart_web(self):
+        """As `systemctl restart i2i-web`: the old one ends, then the new one starts."""
+        process = self.house.processes["web"]
+        process.terminate()
+        assert process.wait(houses.PATIENCE) == 0
+        self.house.start_web()
+
+    def reload_web(self):
+        """As `systemctl kill --signal=HUP --kill-whom=main i2i-web`."""
+        self.house.processes["web"].send_signal(signal.SIGHUP)
+
+    def web_processes(self):
+        """Numbers of gunicorn's processes that answer requests."""
+        main = self.house.processes["web"].pid
+        return set(Path(f"/proc/{main}/task/{main}/children").read_text().split())
 
     def client(self, *, source=None):
         """Somebody without a session; `source` is another address of theirs, as 127.0.0.2."""

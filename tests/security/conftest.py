@@ -16,6 +16,12 @@ def pytest_addoption(parser):
         default=0.0,
         help="how long each parser is tried with random input; 0 is one short round, always the same",
     )
+    parser.addoption(
+        "--clients",
+        type=int,
+        default=60,
+        help="how many slow clients of each kind there are; 200 are promised",
+    )
 
 
 def pytest_collection_modifyitems(items):
