@@ -29,6 +29,8 @@ for program in debootstrap systemd-nspawn nsenter chromium; do
     fail "$program is missing. Install it: apt-get install debootstrap systemd-container chromium"
 done
 make --no-print-directory .venv/.test
+exec 8>/run/lock/i2i-rehearsal
+flock --nonblock 8 || fail "Another rehearsal is running here."
 
 work=$(mktemp -d /var/tmp/i2i-rehearsal.XXXXXX)
 machine=$work/machine
@@ -43,6 +45,8 @@ clean_up() {
   [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true # its namespace ends with it
   [ -z "$container" ] || { kill -TERM "$container" 2>/dev/null || true; wait "$container" 2>/dev/null || true; }
   rm -rf --one-file-system "$work"
+  # Where no systemd of this machine does it: the machine's empty control groups.
+  find /sys/fs/cgroup/systemd/payload /sys/fs/cgroup/systemd/supervisor -depth -type d -exec rmdir {} \; 2>/dev/null || true
   exit "$status"
 }
 
