@@ -116,7 +116,11 @@ class TestDocuments:
             ('a = 1\nb = "', "toml", "Line 2, column 6: Unterminated string."),
             ("a = 1\na = 2\n", "toml", "Line 2, column 6: Cannot overwrite a value."),
             ("[" * 30_000, "json", "This is nested too deeply."),
-            ('{"name": "\\ud800"}', "json", "names no letter"),
+            (
+                '{"name": "\\ud800"}',
+                "json",
+                "An escape in this (\\ud800 to \\udfff) names no letter.",
+            ),
             ("a = " + "[" * 30_000, "toml", "This is nested too deeply."),
             ("#" * 70_000, "toml", "This is longer than 64 kB."),
         ],
