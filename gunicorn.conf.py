@@ -26,13 +26,17 @@ threads = 4
 preload_app = True
 
 # A worker process that is stuck for a minute is replaced. Reading an upload does not count: threads
-# do that. A stop lets requests in hand finish.
+# do that. A stop lets requests in hand finish. HUP renews the processes, not the program, which was
+# imported before them: a new release needs a restart (i2i-web.socket keeps who comes meanwhile).
 timeout = 60
 graceful_timeout = 25
 keepalive = 5
 
 # A new batch names its photos in the address: some 180 of them, as much as gunicorn can take.
+# More than a hundred headers, or one of more than 8 kB, are no browser's: 431.
 limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
 
 # Processes are renewed now and then, never all at once, so that no leak can grow for ever.
 max_requests = 5000

@@ -1,12 +1,19 @@
 """Pictures sent by nginx are what i2i itself would have sent: the same bytes under the same headers."""
 
+import io
 import os
 import stat
+from zipfile import ZipFile
 
 import house as houses
+import psycopg
 import pytest
 from house import free_port, wait_until
 from pictures import jpeg, photo
+from scene import Studio
+
+from i2i.gateways.storage import make_storage
+from i2i.queries import users
 
 pytestmark = pytest.mark.security
 
@@ -134,6 +141,31 @@ def test_files_have_no_address(stack, image):
         "GET", "/healthz", headers={"X-Accel-Redirect": f"/blobs/{key}"}
     )
     assert through.json() == {"status": "ok"}
+
+
+@pytest.fixture(scope="module")
+def archive(stack, image):
+    """Path of a ZIP of three finished pictures."""
+    folder = stack.house.folder
+    with psycopg.connect(stack.house.database, autocommit=True) as conn:
+        user = users.find_by_email(conn, email=houses.EMAIL)
+        storage = make_storage(f"file://{folder}/blobs", data_dir=folder)
+        batch, _ = Studio(conn, storage, user).batch(["completed"] * 3)
+    return f"/batches/{batch.id}.zip"
+
+
+@pytest.mark.parametrize(
+    "part", [None, "bytes=0-99", "bytes=1000-", "bytes=-50", "bytes=999999999-"]
+)
+def test_a_zip_comes_through_with_its_length_and_in_parts(both, archive, part):
+    through, straight = both(archive, **({"Range": part} if part else {}))
+    assert facts(through) == facts(straight)
+    assert through.status == (200 if part is None else 416 if "999999999" in part else 206)
+    assert int(through.headers["Content-Length"]) == len(through.data)
+    if part is None:
+        assert len(ZipFile(io.BytesIO(through.data)).namelist()) == 4
+        etag = through.headers["ETag"]
+        assert both(archive, If_None_Match=etag)[0].status == 304
 
 
 def test_the_group_of_the_folder_can_read_what_is_stored(stack, image):
