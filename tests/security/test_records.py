@@ -117,7 +117,7 @@ def test_row_64_what_people_do_and_are_refused_is_recorded(stack):
 
 def test_row_64_each_command_that_changes_something_is_recorded_once(stack):
     email = "row64c@example.com"
-    stack.house.make_user(email)
+    stack.house.flask("users", "create", email, "--password-stdin", stdin=PASSWORD)
     for args in (
         ("users", "set-role", email, "admin"),
         ("users", "unwhitelist", email),
@@ -253,7 +253,9 @@ def test_row_66_nothing_that_is_typed_makes_a_line_of_its_own(stack):
         for line in lines:
             assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
         assert "forged-id" not in "".join(lines)
-    access = (stack.nginx.folder / "i2i-access.log").read_text()
+    log = stack.nginx.folder / "i2i-access.log"
+    wait_until(lambda: "INFO login ok" in log.read_text(), what="the line of the request")
+    access = log.read_text()
     assert not re.search(r"^2026-11-23 ", access, re.MULTILINE)
     assert "forged-id" not in access
     table = stack.house.flask("audit", "list", "--limit", "1000")
@@ -266,9 +268,19 @@ def test_row_66_one_id_leads_from_the_answer_to_the_logs(stack):
     answer = client.request("GET", "/nowhere", headers={"X-Request-Id": "mine-and-not-yours"})
     request_id = answer.headers["X-Request-Id"]
     assert re.fullmatch("[0-9a-f]{32}", request_id)
-    assert request_id in (stack.nginx.folder / "i2i-access.log").read_text()
-    worked = lines_of(stack.house, "worker")
-    assert all(re.fullmatch(r"[0-9a-f-]{36}", each.get("job_id", "0" * 36)) for each in worked)
+    access = stack.nginx.folder / "i2i-access.log"
+    wait_until(lambda: request_id in access.read_text(), what="the line of the request")
+
+
+def test_row_66_the_workers_lines_name_their_job(stack, prompted):
+    client = stack.client(source="127.0.2.71")
+    sign_in(client, make_member(stack, "row66b@example.com"))
+    image = client.upload("row66.jpg", jpeg(photo(size=(660, 820))))
+    batch = make_batch(client, image, words="plain", key="row 66: one picture")
+    wait_until(lambda: states(stack, batch) == ["completed"], what="a picture")
+    ((job,),) = stack.house.query("SELECT id FROM processing_jobs WHERE batch_id = %s", batch["id"])
+    told = [each for each in lines_of(stack.house, "worker") if each.get("job_id") == str(job)]
+    assert len(told) >= 2  # accepted, stored
 
 
 # --- Row 67 -----------------------------------------------------------------------------------
