@@ -20,7 +20,7 @@ run: $(VENV)/.run ## start i2i on this machine: http://127.0.0.1:8000 (PORT, DAT
 	@$(BIN)/python -m i2i.cli.run
 
 test: $(VENV)/.test ## run the test suite on a throw-away PostgreSQL
-	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests and show which lines they never reach
 	@$(BIN)/python -m coverage run -m pytest -q $(ARGS)

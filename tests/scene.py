@@ -4,6 +4,7 @@ No worker runs beside it, so what moves stands still.
 """
 
 import io
+import os
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -79,10 +80,11 @@ class Studio:
         self.conn, self.storage, self.user = conn, storage, user
         self.workflow = workflows.find(conn, workflow_id="mannequin-to-human-v1")
         photos = [_portrait(name) for name in NAMES]
-        self.originals = cycle([_picture(photo) for photo in photos])
-        self.results = cycle(
-            [_picture(ImageEnhance.Brightness(each).enhance(1.3)) for each in photos]
+        bright = [ImageEnhance.Brightness(each).enhance(1.3) for each in photos]
+        self.pairs = cycle(
+            [(_picture(photo), _picture(made)) for photo, made in zip(photos, bright, strict=True)]
         )
+        self.results = {}
         self.numbers = iter(range(1, 10_000))
 
     def keep(self, image, picture):
@@ -98,12 +100,13 @@ class Studio:
         )
 
     def photo(self, *, name=None, status="ready"):
-        picture = next(self.originals)
+        picture, result = next(self.pairs)
         name = name or f"NF26-{next(self.numbers):03}_tee-black.jpg"
         image = factories.make_image(
             self.conn, user=self.user, name=name, status=status, size=picture.size
         )
         self.keep(image, picture)
+        self.results[image.id] = result
         return image
 
     def batch(self, states, *, photos=None, parameters=None):
@@ -165,7 +168,7 @@ class Studio:
         image_id, filename = row
         result = factories.images.find(self.conn, image_id=image_id, user_id=self.user.id)
         assert result.filename == filename
-        self.keep(result, next(self.results))
+        self.keep(result, self.results[job.original_image_id])
         self.conn.execute(
             "UPDATE images SET has_preview = %s WHERE id = %s", [has_preview, image_id]
         )
@@ -213,6 +216,18 @@ ADMIN_PAGES = [
     *("/admin/workflows", "/admin/workflows/mannequin-to-human-v1"),
 ]
 """What an operator sees."""
+
+
+def put_to_work(page, folder):
+    """The upload page with photos that never arrive: three on their way, one waits, one too large."""
+    page.route("**/images", lambda _: None)
+    page.goto("/upload")
+    files = [folder / f"NF26-10{number}_coat.jpg" for number in range(1, 6)]
+    for path, name in zip(files, NAMES, strict=False):
+        path.write_bytes(pictures.jpeg(_portrait(name)))
+    os.truncate(files[-1], 25_000_001)
+    page.locator("#files").set_input_files(files)
+    page.get_by_text("3 uploading, 1 waiting, 1 not accepted.").wait_for()
 
 
 def set_scene(conn, storage, *, email):

@@ -17,7 +17,10 @@ from playwright.sync_api import expect
 expect.set_options(timeout=houses.PATIENCE * 1000)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
+    """The longest files begin, for the last one may have to run alone (see the Makefile)."""
+    items.sort(key=lambda item: "browser" not in item.path.parts)
     if CHROMIUM is None:
         reason = "no Chromium is installed: apt-get install chromium"
         for item in items:

@@ -109,6 +109,13 @@ def test_a_page_with_nothing_yet(open_as, path):
     check(page)
 
 
+def test_uploading(open_as, tmp_path):
+    page = open_as(EMPTY).context.new_page()  # one that may be left while it sends
+    scenes.put_to_work(page, tmp_path)
+    check(page)
+    page.close()
+
+
 @pytest.mark.parametrize("path", scenes.ADMIN_PAGES)
 def test_a_page_of_the_admin(open_as, path):
     page = open_as(ADMIN)
