@@ -329,7 +329,7 @@ def _once_more(row: JobCard, own: JobVersion) -> tuple[cards.Action, str] | None
         return None
     fields = {"client_key": secrets.token_urlsafe(16)}
     cost = "price unknown" if row.estimate is None else f"about {money(row.estimate)}"
-    return ("Run again, another seed", "post", url_for("jobs.retry", id=row.id), fields), cost
+    return ("Run again, new seed", "post", url_for("jobs.retry", id=row.id), fields), cost
 
 
 def change_url(row: JobCard) -> str:

@@ -129,16 +129,9 @@ def wanted_path() -> str | None:
 
 
 def running() -> dict[str, object] | None:
-    """The newest batch at work, for the bar.
-
-    None on a batch's own page, which counts by itself, and where the database was not asked.
-    """
+    """The newest batch at work, for the bar; None where the database was not asked."""
     user = g.get("user")
-    if (
-        user is None
-        or "connection" not in g
-        or request.endpoint in {"batches.show", "batches.live"}
-    ):
+    if user is None or "connection" not in g:
         return None
     newest = batch_queries.find_newest_working(connection(), user_id=user.id)
     if newest is None:

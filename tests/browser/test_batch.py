@@ -125,10 +125,13 @@ def test_a_batch_is_made_before_ones_eyes(house, idle, enter, make):
         card(page, name).get_by_role("button", name="Run again").click()
         expect(card(page, name).locator(".word")).to_have_text("Waiting")
 
+    in_bar = page.locator(f'.running[href="{batch["url"]}"]')
+    expect(in_bar).to_contain_text("0 of 3")
     shifted = page.evaluate("window.shift")
     house.start_worker()
     expect(page.locator("#status")).to_contain_text("All 3 done in")
     expect(page).to_have_title("(3/3) Batch – i2i")
+    expect(in_bar).to_have_count(0)
     expect(page.locator("article .inset")).to_have_count(3)
     expect(page.locator("#strip .cell-done")).to_have_count(3)
     expect(page.get_by_role("link", name="Review 3 pictures")).to_be_visible()

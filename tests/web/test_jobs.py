@@ -159,7 +159,7 @@ def test_a_picture_is_made_once_more_with_another_seed(as_owner, conn, owner):
     first = version_of(conn, owner, factories.make_image(conn, user=owner), seed=7)
     page = pages.check(as_owner.get(f"/jobs/{first.id}"))
     (form,) = page.all("form", action=f"/jobs/{first.id}/retry")
-    assert form.one("button").text == "Run again, another seed"
+    assert form.one("button").text == "Run again, new seed"
     assert form.parent.text.endswith("price unknown")
     key = form.one("input", name="client_key")["value"]
     answers = [as_owner.post(f"/jobs/{first.id}/retry", data={"client_key": key}) for _ in range(2)]
