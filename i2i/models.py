@@ -623,6 +623,28 @@ class SubmissionCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenToken:
+    """The token of a submission whose picture may still come."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """What a row says of the bytes of an image; `lost_at`: since when they are known to be lost."""
+
+    id: UUID
+    user_id: UUID
+    is_processed: bool
+    original_filename: str
+    blob_url: str
+    sha256: str
+    file_size: int
+    has_preview: bool
+    lost_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """Submissions' tokens, oldest first."""
 

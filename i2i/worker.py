@@ -19,7 +19,7 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import Connection
@@ -930,7 +930,7 @@ class Worker:
         A paid picture that we cannot decode is kept as well, without a preview. Its id and so its
         place come from the token: the same picture stored again after a crash is the same.
         """
-        image_id = uuid5(NAMESPACE_URL, f"i2i:{token}:0")
+        image_id = image_service.result_id(token)
         mime_type, size = _described(path, max_pixels=self._settings.max_image_pixels)
         suffix = image_service.SUFFIXES.get(mime_type, ".bin")
         key = image_key(user_id, image_id, f"original{suffix}")

@@ -62,5 +62,9 @@ FROM (
     ) AS numbered
 ) AS upload
 WHERE upload.id = images.id;
+-- When `flask storage check --repair` found an original gone or changed.
+ALTER TABLE images
+    ADD COLUMN lost_at timestamptz,
+    ADD CONSTRAINT images_lost_is_rejected CHECK (lost_at IS NULL OR status = 'rejected');
 CREATE INDEX images_user_upload_index ON images (user_id, upload_began_at DESC, sort_name, id)
     WHERE NOT is_processed AND deleted_at IS NULL;

@@ -161,16 +161,18 @@ WHERE user_id = %(user_id)s AND NOT is_processed AND deleted_at IS NULL
 ORDER BY upload_began_at DESC, sort_name, id
 LIMIT %(page_size)s;
 
--- name: list_orphaned :many
--- Results that no job shows any more.
-SELECT image.id, image.user_id, image.filename, image.original_filename, image.blob_url, image.sha256,
-       image.file_size, image.mime_type, image.width, image.height, image.is_processed, image.status,
-       image.rejection, image.has_preview, image.created_at, image.deleted_at
-FROM images AS image
-WHERE image.is_processed
-  AND NOT EXISTS (SELECT FROM processing_jobs AS job WHERE job.result_image_id = image.id)
-  AND NOT EXISTS (SELECT FROM further_outputs AS output WHERE output.image_id = image.id)
-ORDER BY image.created_at, image.id;
+-- name: page_stored :many
+-- Everybody's, for the check of the store.
+SELECT id, user_id, is_processed, original_filename, blob_url, sha256, file_size, has_preview, lost_at
+FROM images
+WHERE id > coalesce(%(after_id)s::uuid, '00000000-0000-0000-0000-000000000000')
+ORDER BY id
+LIMIT %(page_size)s;
+
+-- name: find_stored :optional
+SELECT id, user_id, is_processed, original_filename, blob_url, sha256, file_size, has_preview, lost_at
+FROM images
+WHERE id = %(image_id)s;
 
 -- name: stored_bytes :one
 SELECT coalesce(sum(file_size), 0)::bigint AS count FROM images WHERE user_id = %(user_id)s;
@@ -217,6 +219,24 @@ WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
 UPDATE images
 SET lease_until = NULL, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
+
+-- name: mark_lost :exec
+-- Its original is gone or not what it was: nothing is made of it, and whoever decodes it gives up.
+UPDATE images
+SET status = 'rejected', rejection = coalesce(rejection, %(rejection)s), has_preview = false,
+    lease_until = NULL, fence = fence + 1, lost_at = now()
+WHERE id = %(image_id)s AND lost_at IS NULL;
+
+-- name: mark_found :exec
+-- The bytes are there again. An upload is prepared anew; the copies of a result are seen to next.
+UPDATE images
+SET status = CASE WHEN is_processed THEN 'ready' ELSE 'preparing' END, rejection = NULL,
+    lost_at = NULL, run_after = now(), crashes = 0
+WHERE id = %(image_id)s AND lost_at IS NOT NULL;
+
+-- name: show_preview :exec
+-- What has whole copies.
+UPDATE images SET has_preview = true WHERE id = %(image_id)s AND status = 'ready';
 
 -- name: set_deleted :exec
 -- To the trash, or back from it.

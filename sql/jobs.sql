@@ -36,13 +36,6 @@ SELECT id, user_id, batch_id, position, variation, number, original_image_id, re
 FROM processing_jobs
 WHERE id = %(job_id)s;
 
--- name: find_by_fal_id :optional
-SELECT id, user_id, batch_id, position, variation, number, original_image_id, result_image_id, workflow_name,
-       workflow_version_id, parameters, fal_job_id, status, attention, cancel_requested_at,
-       error_code, error_message, run_after, fence, crashes, created_at, completed_at
-FROM processing_jobs
-WHERE fal_job_id = %(fal_job_id)s;
-
 -- name: find_card :optional
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
        error_message, queue_position, processing_time_ms, parameters, workflow_name, workflow_title,
@@ -429,6 +422,12 @@ WHERE job.status IN ('held', 'pending')
   AND (job.original_image_id = %(image_id)s OR EXISTS (
       SELECT FROM batch_references AS reference
       WHERE reference.batch_id = job.batch_id AND reference.image_id = %(image_id)s));
+
+-- name: mark_result :exec
+-- What a page says of a finished picture whose file is lost; null when it is there again.
+UPDATE processing_jobs
+SET attention = %(attention)s
+WHERE result_image_id = %(image_id)s AND status = 'completed';
 
 -- name: cancel_sending :exec
 -- Asked for while the inputs went up: nothing was sent, so it ends here and is free.

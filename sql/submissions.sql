@@ -79,6 +79,12 @@ GROUP BY GROUPING SETS (
     (user_email), (workflow_name), (date_trunc('day', sent_at, 'UTC')), ())
 ORDER BY kind, charged DESC, requests DESC, name;
 
+-- name: list_open_tokens :many
+-- Requests whose picture may still come.
+SELECT token
+FROM submissions
+WHERE state IN ('intent', 'sent', 'accepted', 'unknown') OR look_until IS NOT NULL;
+
 -- name: list_later_tokens :one
 -- Tokens of ours sent to the same endpoint later than this one: if fal's list shows one of them
 -- and not this one, this one never arrived.

@@ -42,12 +42,6 @@ TYPES = {
 }
 """What psycopg turns into the annotation."""
 
-UNUSED = {
-    "jobs.find_by_fal_id": "for the provider's callbacks",
-    "images.list_orphaned": "for the storage check",
-}
-"""Query functions that nothing in i2i calls yet, and why they are here."""
-
 
 class Call(typing.NamedTuple):
     """One `SQL["block"].method(conn, Row, …)` in a query module."""
@@ -177,7 +171,7 @@ def test_every_query_function_is_used():
         if path.parent.name != "queries":
             used |= query_functions_in(ast.parse(path.read_text()))
     defined = {f"{aggregate}.{call.block}" for aggregate in AGGREGATES for call in CALLS[aggregate]}
-    assert defined - used == UNUSED.keys()
+    assert defined - used == set()
 
 
 def query_functions_in(tree):

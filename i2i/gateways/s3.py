@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -101,6 +102,12 @@ class S3Storage:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
+
+    def age(self, key: str) -> float:
+        """As Storage.age."""
+        with _failures():
+            written: datetime = self._client.head_object(**self._object(key))["LastModified"]
+        return (datetime.now(UTC) - written).total_seconds()
 
     def exists(self, key: str) -> bool:
         """As Storage.exists."""

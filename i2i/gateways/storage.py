@@ -61,6 +61,10 @@ class Storage(Protocol):
         """Hexadecimal digest, computed from the bytes as they are now; NotFound without them."""
         ...
 
+    def age(self, key: str) -> float:
+        """Seconds since the bytes were written; NotFound without them."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether there are bytes under `key`."""
         ...
@@ -228,6 +232,11 @@ class DirectoryStorage:
         """As Storage.sha256."""
         with _reading(), self._path(key).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def age(self, key: str) -> float:
+        """As Storage.age."""
+        with _reading():
+            return time.time() - self._path(key).stat().st_mtime
 
     def exists(self, key: str) -> bool:
         """As Storage.exists."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Count, Image, ImageBytes, PrepareTask, ResultFile
+from i2i.models import Count, Image, ImageBytes, PrepareTask, ResultFile, StoredImage
 from i2i.sql import load
 
 SQL = load("images")
@@ -162,8 +162,14 @@ def page_uploads(
     )
 
 
-def list_orphaned(conn: Connection[Any]) -> list[Image]:
-    return SQL["list_orphaned"].many(conn, Image)
+def page_stored(
+    conn: Connection[Any], *, page_size: int, after_id: UUID | None = None
+) -> list[StoredImage]:
+    return SQL["page_stored"].many(conn, StoredImage, page_size=page_size, after_id=after_id)
+
+
+def find_stored(conn: Connection[Any], *, image_id: UUID) -> StoredImage | None:
+    return SQL["find_stored"].optional(conn, StoredImage, image_id=image_id)
 
 
 def stored_bytes(conn: Connection[Any], *, user_id: UUID) -> Count:
@@ -198,6 +204,18 @@ def postpone_preparing(
     return SQL["postpone_preparing"].execute(
         conn, image_id=image_id, fence=fence, delay_seconds=delay_seconds
     )
+
+
+def mark_lost(conn: Connection[Any], *, image_id: UUID, rejection: str) -> int:
+    return SQL["mark_lost"].execute(conn, image_id=image_id, rejection=rejection)
+
+
+def mark_found(conn: Connection[Any], *, image_id: UUID) -> int:
+    return SQL["mark_found"].execute(conn, image_id=image_id)
+
+
+def show_preview(conn: Connection[Any], *, image_id: UUID) -> int:
+    return SQL["show_preview"].execute(conn, image_id=image_id)
 
 
 def set_deleted(conn: Connection[Any], *, image_id: UUID, user_id: UUID, deleted: bool) -> int:

@@ -56,10 +56,6 @@ def find(conn: Connection[Any], *, job_id: UUID) -> Job | None:
     return SQL["find"].optional(conn, Job, job_id=job_id)
 
 
-def find_by_fal_id(conn: Connection[Any], *, fal_job_id: str) -> Job | None:
-    return SQL["find_by_fal_id"].optional(conn, Job, fal_job_id=fal_job_id)
-
-
 def find_card(conn: Connection[Any], *, job_id: UUID, user_id: UUID) -> JobCard | None:
     return SQL["find_card"].optional(conn, JobCard, job_id=job_id, user_id=user_id)
 
@@ -324,6 +320,10 @@ def fail_of_image(
     return SQL["fail_of_image"].execute(
         conn, image_id=image_id, error_code=error_code, error_message=error_message
     )
+
+
+def mark_result(conn: Connection[Any], *, image_id: UUID, attention: str | None) -> int:
+    return SQL["mark_result"].execute(conn, image_id=image_id, attention=attention)
 
 
 def cancel_sending(conn: Connection[Any], *, job_id: UUID, fence: int) -> int:

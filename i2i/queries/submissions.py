@@ -13,6 +13,7 @@ from i2i.models import (
     Count,
     FailedRequest,
     LateTask,
+    OpenToken,
     Spending,
     Submission,
     SubmissionCount,
@@ -71,6 +72,10 @@ def list_failures(conn: Connection[Any], *, page_size: int) -> list[FailedReques
 def sum_usage(conn: Connection[Any], *, since: datetime, until: datetime) -> list[Usage]:
     """One row a user, a workflow and a day (UTC) with requests, and one in all."""
     return SQL["sum_usage"].many(conn, Usage, since=since, until=until)
+
+
+def list_open_tokens(conn: Connection[Any]) -> list[OpenToken]:
+    return SQL["list_open_tokens"].many(conn, OpenToken)
 
 
 def list_later_tokens(conn: Connection[Any], *, token: str) -> Tokens:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from psycopg import Connection
 
@@ -161,7 +161,21 @@ def _keep(
         raise
     if received.duplicate:
         _forget(storage, key)
+    if received.image.status == ImageStatus.REJECTED:
+        return _bring_back(connect, storage, received=received, upload=upload)
     return received
+
+
+def _bring_back(
+    connect: Connect, storage: Storage, *, received: Received, upload: Upload
+) -> Received:
+    """A photo whose file was lost is whole again with these bytes, which are the same."""
+    image = received.image
+    storage.put(image.blob_url, upload.path)
+    with connect() as conn, conn.transaction():
+        if images.mark_found(conn, image_id=image.id):
+            images.notify_work(conn)
+        return Received(get(conn, image_id=image.id, user_id=image.user_id), duplicate=True)
 
 
 def _forget(storage: Storage, key: str) -> None:
@@ -225,6 +239,11 @@ def _record(
     )
     images.notify_work(conn)
     return Received(image, duplicate=False)
+
+
+def result_id(token: str) -> UUID:
+    """The image that the picture of a submission becomes, however often it is stored."""
+    return uuid5(NAMESPACE_URL, f"i2i:{token}:0")
 
 
 def get(conn: Connection[Any], *, image_id: UUID, user_id: UUID) -> Image:

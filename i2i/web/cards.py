@@ -277,6 +277,8 @@ def _making(elapsed: int, usual: float | None) -> State:
 
 
 def _done(row: JobCard) -> State:
+    if row.attention:
+        return State("failed", "red", "Done", "file lost")
     if row.verdict == Verdict.APPROVED and row.verdict_at:
         when = day(row.verdict_at)
         return State("approved", "ink", "Approved", when, when.partition(" ")[0])
@@ -319,6 +321,8 @@ def explain(row: JobCard) -> Words | None:
     if row.status == JobStatus.UNKNOWN:
         when = f"Sent at {clock(row.sent_at)}, then the line broke. " if row.sent_at else ""
         return Words("Answer lost", f"{when}We are looking for it.", charge(row), "amber")
+    if row.status == JobStatus.COMPLETED and row.attention:
+        return Words("File lost", row.attention, charge(row), "red")
     if row.status == JobStatus.COMPLETED and not row.result_has_preview:
         return Words("No preview", "The file is kept; download it to look.", charge(row), "ink")
     return None

@@ -200,7 +200,9 @@ def _file(image: Image) -> dict[str, Any]:
         else None,
         "width": image.width,
         "height": image.height,
-        "words": f"{kind}{pixels}, {megabytes(image.file_size)}",
+        "words": f"{kind}{pixels}, {megabytes(image.file_size)}"
+        if image.rejection is None
+        else "the file is lost",
         "download_url": url_for("images.show", id=image.id, download=1),
         "download_name": image.original_filename,
     }

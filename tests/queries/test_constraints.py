@@ -25,6 +25,7 @@ CHECKS = {
     "images_preview_needs_ready": "UPDATE images SET status = 'preparing' WHERE id = %(image)s",
     "images_lease_only_while_preparing": "UPDATE images SET lease_until = now() WHERE id = %(image)s",
     "images_size_known": "UPDATE images SET width = NULL WHERE id = %(image)s",
+    "images_lost_is_rejected": "UPDATE images SET lost_at = now() WHERE id = %(image)s",
     "workflow_configs_id_shape": "UPDATE workflow_configs SET id = 'Basic' WHERE id = 'unused'",
     "workflow_configs_unit_price_positive": "UPDATE workflow_configs SET unit_price = -1",
     "workflow_configs_price_unit_known": "UPDATE workflow_configs SET price_unit = 'hour'",

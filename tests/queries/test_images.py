@@ -157,12 +157,6 @@ def test_what_is_prepared_is_not_claimed(conn, owner, status):
     assert images.claim_preparing(conn, lease_seconds=90) is None
 
 
-def test_results_that_no_job_shows(conn, owner):
-    factories.make_job(conn, user=owner, status="completed")
-    lost = factories.make_result(conn, user=owner)
-    assert images.list_orphaned(conn) == [lost]
-
-
 def test_a_result_stored_twice_is_one_row(conn, owner):
     result = factories.make_result(conn, user=owner)
     again = {

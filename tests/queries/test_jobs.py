@@ -76,12 +76,6 @@ def test_the_batch_that_works(conn, owner, other):
     assert batches.find_newest_working(conn, user_id=other.id) is None
 
 
-def test_a_job_is_found_by_fals_name_for_it(conn, owner):
-    job = factories.make_job(conn, user=owner, status="processing")
-    assert jobs.find_by_fal_id(conn, fal_job_id=job.fal_job_id) == job
-    assert jobs.find_by_fal_id(conn, fal_job_id="nothing") is None
-
-
 def test_a_claim_takes_what_is_due_and_free(conn, owner):
     job = factories.make_job(conn, user=owner, status="processing")
 

@@ -180,6 +180,23 @@ def test_where_there_is_a_picture_there_are_no_words():
         assert cards.explain(row(status)) is None
 
 
+def test_a_lost_file_is_not_called_a_picture():
+    lost = row(
+        "completed",
+        result_image_id=uuid4(),
+        result_has_preview=False,
+        attention="The stored file is gone.",
+        charged="yes",
+        cost=Decimal("0.04"),
+        verdict="approved",
+    )
+    state = cards.describe_state(lost, outlook=look())
+    assert (state.word, state.fact, state.tone) == ("Done", "file lost", "red")
+    words = cards.explain(lost)
+    assert (words.title, words.sentence) == ("File lost", "The stored file is gone.")
+    assert words.money == "Charged $0.04."
+
+
 def test_a_lost_answer_says_when_it_was_sent():
     words = cards.explain(row("unknown", sent_at=MOMENT, charged="unknown"))
     assert words.sentence.startswith("Sent at 14:05, then the line broke.")

@@ -11,6 +11,7 @@ import pytest
 
 from i2i.gateways.storage import image_key
 from i2i.queries import images as queries
+from i2i.services import storage as storage_service
 
 KEYS = {
     *("id", "url", "thumbnail_url", "preview_url", "original_filename", "file_size", "sha256"),
@@ -199,6 +200,29 @@ def test_what_only_decoding_finds_out_reaches_the_page(as_owner, prepare):
     again = upload(as_owner, ("broken.png", damaged_png()))
     assert again.status_code == 422
     assert again.json["errors"][0]["message"] == facts["rejection"]
+
+
+def test_a_lost_photo_is_said_to_be_lost_and_healed_by_the_same_file(
+    app, as_owner, conn, owner, prepare
+):
+    factories.make_workflow(conn)
+    (image,) = upload(as_owner, ("front.jpg", JPEG)).json["images"]
+    prepare()
+    storage = app.extensions["i2i"].storage
+    (key,) = (each for each in stored(app) if "original" in each)
+    storage.delete(key)
+    report = storage_service.check(conn, storage)
+    storage_service.repair(conn, storage, app.extensions["i2i"].settings, report=report)
+    page = pages.check(as_owner.get("/upload"))
+    assert "Lost on our side" in [each.text for each in page.all(class_="words-title")]
+    order = {"image": image["id"], "workflow": "basic-v1", "setting": "outdoor"}
+    refused = as_owner.json("/batches", method="POST", data=order | {"client_key": "12345678"})
+    assert (refused.status_code, "image" in refused.json["fields"]) == (422, True)
+    (again,) = upload(as_owner, ("front.jpg", JPEG)).json["images"]
+    assert (again["id"], again["duplicate"], again["status"]) == (image["id"], True, "preparing")
+    prepare()
+    assert as_owner.json(image["url"]).json["status"] == "ready"
+    assert as_owner.get(image["url"]).data == JPEG
 
 
 def test_none_accepted(as_owner, conn):
