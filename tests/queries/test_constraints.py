@@ -9,6 +9,8 @@ from i2i.queries import jobs, submissions
 
 UPDATE_JOB = "UPDATE processing_jobs SET {} WHERE id = %(job)s"
 
+RECORD = "INSERT INTO audit_events (action, outcome, actor, target, detail) VALUES ({})"
+
 CHECKS = {
     "users_email_shape": "UPDATE users SET email = 'no address' WHERE id = %(owner)s",
     "users_role_known": "UPDATE users SET role = 'king' WHERE id = %(owner)s",
@@ -87,6 +89,23 @@ CHECKS = {
     "presets_name_length": (
         "INSERT INTO presets (user_id, workflow_name, name, parameters)"
         " VALUES (%(owner)s, 'unused', '', '{}')"
+    ),
+    "audit_events_action_shape": RECORD.format("'Signed in', 'done', 'x', '', ''"),
+    "audit_events_outcome_known": RECORD.format("'session.create', 'maybe', 'x', '', ''"),
+    "audit_events_actor_length": RECORD.format(
+        "'session.create', 'done', repeat('x', 255), '', ''"
+    ),
+    "audit_events_target_length": RECORD.format(
+        "'session.create', 'done', 'x', repeat('x', 501), ''"
+    ),
+    "audit_events_detail_length": RECORD.format(
+        "'session.create', 'done', 'x', '', repeat('x', 1001)"
+    ),
+    "tokens_name_length": (
+        "INSERT INTO tokens (user_id, name, token_hash) VALUES (%(owner)s, '', sha256('x'))"
+    ),
+    "tokens_token_hash_length": (
+        "INSERT INTO tokens (user_id, name, token_hash) VALUES (%(owner)s, 'x', 'short')"
     ),
 }
 """A statement that each named CHECK refuses; the submission is one that was sent."""
