@@ -1,4 +1,4 @@
-"""Rows 59 and 60: what the programs may do, what they keep to themselves, what they are made of."""
+"""Rows 23, 59 and 60: what signatures open, what programs may do and keep, what they are made of."""
 
 import os
 import re
@@ -14,6 +14,7 @@ import pictures
 import psycopg
 import pytest
 from house import House, Visitor, wait_until
+from itsdangerous import URLSafeSerializer
 from packaging.requirements import Requirement
 from packaging.version import Version
 from PIL import features
@@ -243,6 +244,23 @@ def test_row_59_nothing_starts_with_a_weak_key(tmp_path, key):
         assert done.stderr.startswith("i2i: SECRET_KEY ")
         assert len(done.stderr.splitlines()) == 1
         assert not key or key not in done.stderr
+
+
+# --- Row 23: what is signed -------------------------------------------------------------------
+
+
+@pytest.mark.security
+def test_row_23_nothing_is_opened_by_a_signature(stack):
+    """There are no signed links: a picture asks for a session. Only the places in lists are signed."""
+    visitor = stack.visitor()
+    cursor = URLSafeSerializer("only-for-tests-0123456789", salt="cursor")
+    place = ["2026-11-23T08:30:00+00:00", "0b0b7d7e-30a1-4f0e-9b0c-3f3c5a1d2e4f"]
+    genuine = cursor.dumps(place)
+    flipped = genuine[:-2] + ("A" if genuine[-2] != "A" else "B") + genuine[-1]
+    other_purpose = URLSafeSerializer("only-for-tests-0123456789", salt="else").dumps(place)
+    assert visitor.request("GET", f"/jobs?after={genuine}").status == 200
+    for forged in (flipped, other_purpose, genuine.partition(".")[0]):
+        assert visitor.request("GET", f"/jobs?after={forged}").status == 404
 
 
 # --- Row 60 -----------------------------------------------------------------------------------
