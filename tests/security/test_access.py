@@ -35,7 +35,7 @@ WITHOUT_OWNER = {
         " jobs.return_to_pending jobs.accept jobs.lose_answer jobs.keep_waiting jobs.postpone"
         " jobs.begin_storing jobs.complete jobs.fail jobs.cancel_sending jobs.cancel_at_fal"
         " jobs.ask_cancel_late jobs.reopen jobs.next_due jobs.fail_of_image"
-        " jobs.explain_withheld images.add_further_output images.list_orphaned"
+        " jobs.explain_withheld images.add_further_output"
         " trash.list_images_of_jobs trash.purge_jobs trash.purge_images trash.purge_batches"
     ),
     "of a batch that was found, or made, with its owner a moment before": (
@@ -43,9 +43,13 @@ WITHOUT_OWNER = {
         " jobs.cancel_held_of_parent submissions.spending_of_batch"
     ),
     "for operators: states, errors, counts": (
-        "jobs.find jobs.find_by_fal_id jobs.count_statuses jobs.count_attention jobs.page_troubled"
+        "jobs.find jobs.count_statuses jobs.count_attention jobs.page_troubled"
         " jobs.count_in_flight jobs.count_of_workflow jobs.cancel_waiting_of_workflow"
         " workflows.list_overview images.sum_bytes"
+    ),
+    "for `flask storage`: whether the bytes of all rows are there": (
+        "images.page_stored images.find_stored images.show_preview images.mark_lost"
+        " images.mark_found jobs.mark_result"
     ),
     "for everybody: what an admin chose to show, what a workflow usually takes": (
         "images.find_of_sample jobs.list_usual_seconds workflows.find workflows.list_all"
