@@ -65,7 +65,7 @@ fmt: $(VENV)/.test ## repair style and format where a tool can
 
 lock: $(VENV)/.test ## write requirements*.txt anew from requirements*.in
 	@test -x $(BIN)/uv || $(BIN)/python -m pip --disable-pip-version-check install -q uv
-	@for name in requirements requirements-local requirements-s3 requirements-metrics requirements-dev tests/s3_servers; do \
+	@for name in requirements requirements-local requirements-s3 requirements-metrics requirements-studio requirements-dev tests/s3_servers; do \
 	  echo "$$name.txt"; \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header $$name.in -o $$name.txt || exit 1; \

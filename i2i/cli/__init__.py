@@ -13,12 +13,14 @@ def register(app: Flask) -> None:
         practice,
         sessions,
         storage,
+        studio,
         tokens,
         users,
         worker,
         workflows,
     )
 
+    db.group.add_command(studio.open_studio)
     for command in (
         audit.group,
         db.group,
