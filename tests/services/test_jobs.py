@@ -79,7 +79,7 @@ def test_nobody_touches_the_jobs_of_others(conn, settings, other, job_in, status
     for act in (service.retry, service.send_again):
         with pytest.raises(Refused):
             act(conn, settings, job_id=job.id, user_id=other.id)
-    with pytest.raises(NotFound, match="This picture does not exist"):
+    with pytest.raises(NotFound, match="It does not exist"):
         service.get_card(conn, job_id=job.id, user_id=other.id)
     assert jobs.find(conn, job_id=job.id) == job
 
