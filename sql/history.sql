@@ -110,6 +110,7 @@ LIMIT %(page_size)s;
 
 -- name: page_batches :many
 -- Batches that have a picture which the filter finds; counts are of all that are not in the trash.
+-- Each batch is asked for one such picture: as EXISTS the planner may join all pictures of all users.
 WITH photo AS MATERIALIZED (
     SELECT id
     FROM images
@@ -118,20 +119,22 @@ WITH photo AS MATERIALIZED (
 ), page AS (
     SELECT batch.id, batch.created_at, batch.workflow_version_id
     FROM batches AS batch
+    CROSS JOIN LATERAL (
+        SELECT
+        FROM processing_jobs AS job
+        WHERE job.batch_id = batch.id AND job.deleted_at IS NULL
+          AND job.status = ANY(%(statuses)s::text[])
+          AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
+          AND (%(verdict)s::text IS NULL
+               OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
+          AND (%(q)s::text IS NULL OR job.original_image_id IN (SELECT id FROM photo))
+        LIMIT 1
+    ) AS found
     WHERE batch.user_id = %(user_id)s
       AND batch.created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
       AND (batch.created_at, batch.id) < (
           coalesce(%(before)s::timestamptz, 'infinity'),
           coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-      AND EXISTS (
-          SELECT
-          FROM processing_jobs AS job
-          WHERE job.batch_id = batch.id AND job.deleted_at IS NULL
-            AND job.status = ANY(%(statuses)s::text[])
-            AND (%(workflow)s::text IS NULL OR job.workflow_name = %(workflow)s)
-            AND (%(verdict)s::text IS NULL
-                 OR job.status = 'completed' AND coalesce(job.verdict, 'none') = %(verdict)s)
-            AND (%(q)s::text IS NULL OR job.original_image_id IN (SELECT id FROM photo)))
     ORDER BY batch.created_at DESC, batch.id DESC
     LIMIT %(page_size)s
 )
