@@ -1,5 +1,6 @@
 """Users of the running stack, made in its database: quick, and no sign-in counts against them."""
 
+import itertools
 import secrets
 
 import factories
@@ -41,9 +42,9 @@ class Town:
                 [self.users["owner"].id],
             )
 
-    def client(self, who="anonymous"):
-        """A client of the stack; anybody but "anonymous" is signed in."""
-        client = self.stack.client()
+    def client(self, who="anonymous", *, source=None):
+        """A client of the stack, from this address; anybody but "anonymous" is signed in."""
+        client = self.stack.client(source=source)
         if who != "anonymous":
             token = secrets.token_urlsafe(16)
             sessions.create(
@@ -55,6 +56,11 @@ class Town:
             )
             client.cookies["__Host-i2i"] = token
         return client
+
+    def crowd(self, who="anonymous"):
+        """Asks as this user, from several addresses in turn: nginx counts the requests of each."""
+        clients = itertools.cycle([self.client(who, source=f"127.0.0.{n}") for n in range(2, 18)])
+        return lambda *args, **options: next(clients).request(*args, **options)
 
     def snapshot(self):
         """What the owner has, who there is, and all workflows, as one value."""

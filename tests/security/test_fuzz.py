@@ -27,7 +27,7 @@ def encode(fields):
 
 def test_fuzz_cursors(town, fuzz):
     """Bent, foreign, and well signed ones with nonsense in them: the page, or 404."""
-    client = town.client("owner")
+    ask = town.crowd("owner")
     sign = URLSafeSerializer(KEY, salt="cursor")
     words = TEXT.filter(lambda text: "\ud800" not in text)
     inside = st.recursive(
@@ -41,7 +41,7 @@ def test_fuzz_cursors(town, fuzz):
 
     def check(path, cursor):
         query = encode({"after": cursor, "uploads": cursor, "image": town.things["image"]}).decode()
-        answer = client.request("GET", f"{path}?{query}")
+        answer = ask("GET", f"{path}?{query}")
         assert answer.status in {200, 303, 400, 404}, answer.data
 
     fuzz(
@@ -52,7 +52,7 @@ def test_fuzz_cursors(town, fuzz):
 
 
 def test_fuzz_versions_of_a_live_page(town, fuzz):
-    client, batch = town.client("owner"), town.things["batch"]
+    ask, batch = town.crowd("owner"), town.things["batch"]
     number = st.integers(-10, 10**20).map(str) | TEXT
     since = st.tuples(number, TEXT, number).map("-".join) | TEXT
     odd = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"))
@@ -60,14 +60,14 @@ def test_fuzz_versions_of_a_live_page(town, fuzz):
     def check(since, etag):
         query = encode({"since": since}).decode()
         headers = {"If-None-Match": etag.encode("latin-1"), "Accept": "text/html"}
-        answer = client.request("GET", f"/batches/{batch}/live?{query}", headers=headers)
+        answer = ask("GET", f"/batches/{batch}/live?{query}", headers=headers)
         assert answer.status in {200, 304, 400}, answer.data
 
     fuzz(check, since=since, etag=odd)
 
 
 def test_fuzz_filters_of_the_history(town, fuzz):
-    client = town.client("owner")
+    ask = town.crowd("owner")
     names = [
         "q",
         "from",
@@ -84,7 +84,7 @@ def test_fuzz_filters_of_the_history(town, fuzz):
     fields = st.dictionaries(st.sampled_from(names), TEXT | st.lists(TEXT, max_size=3), max_size=4)
 
     def check(path, fields):
-        answer = client.request("GET", f"{path}?{encode(fields).decode()}")
+        answer = ask("GET", f"{path}?{encode(fields).decode()}")
         assert answer.status in {200, 303, 400, 404, 409}, answer.data
 
     fuzz(check, path=st.sampled_from(["/jobs", "/jobs.zip", "/jobs/again"]), fields=fields)
@@ -92,7 +92,7 @@ def test_fuzz_filters_of_the_history(town, fuzz):
 
 def test_fuzz_settings_of_an_order(town, fuzz):
     """Any text in any field, any name, any type of content; nothing is ordered by accident."""
-    client = town.client("owner")
+    ask = town.crowd("owner")
     before = town.snapshot()["batches"]
     sane = {
         "image": town.things["image"], "workflow": "mannequin-to-human-v2",
@@ -114,9 +114,7 @@ def test_fuzz_settings_of_an_order(town, fuzz):
     fields = st.dictionaries(st.sampled_from(known) | TEXT, TEXT | st.lists(TEXT, max_size=3))
 
     def check(path, fields, kind):
-        answer = client.request(
-            "POST", path, body=encode(sane | fields), headers={"Content-Type": kind}
-        )
+        answer = ask("POST", path, body=encode(sane | fields), headers={"Content-Type": kind})
         assert answer.status in {200, 303, 400, 404, 413, 422}, answer.data
 
     fuzz(
@@ -133,7 +131,7 @@ def test_fuzz_settings_of_an_order(town, fuzz):
 
 def test_fuzz_documents_of_workflows(town, fuzz):
     """What an admin may paste: TOML, JSON and neither."""
-    client = town.client("admin")
+    ask = town.crowd("admin")
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
     keys = TEXT | st.sampled_from(
         ["id", "name", "parameter_schema", "properties", "type", "request_template", "unit_price",
@@ -149,7 +147,7 @@ def test_fuzz_documents_of_workflows(town, fuzz):
 
     def check(document, path):
         fields = {"document": document, "action": "check"}
-        answer = client.request("POST", path, body=encode(fields), headers={
+        answer = ask("POST", path, body=encode(fields), headers={
             "Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"
         })  # fmt: skip
         assert answer.status in {200, 400, 404, 422}, answer.data

@@ -22,7 +22,7 @@ class Caller:
 
     def __init__(self, town, signer):
         self.town, self.signer = town, signer
-        self.client = town.client()
+        self.ask = town.crowd()
         self.request_id = str(uuid4())
 
     def post(self, token, body, *, late=0, signer=None, **changes):
@@ -30,7 +30,7 @@ class Caller:
             body, request_id=self.request_id, timestamp=math.ceil(time.time()) + late
         )
         headers |= {"Content-Type": "application/json", "Sec-Fetch-Site": None} | changes
-        return self.client.request("POST", f"/webhooks/fal/{token}", body=body, headers=headers)
+        return self.ask("POST", f"/webhooks/fal/{token}", body=body, headers=headers)
 
     def sent(self):
         """The token of a request whose answer has not come; no worker looks at it today."""
@@ -165,5 +165,7 @@ def test_row_47_nothing_of_a_callback_breaks_the_route(fal, fuzz):
         header=st.sampled_from(callbacks.HEADERS),
         value=odd,
         is_signed=st.booleans(),
-        name=st.none() | st.text("0123456789abcdefABC-_.~%00", max_size=70),
+        # A dot alone is no name: the client takes it out of the address.
+        name=st.none()
+        | st.text("0123456789abcdefABC-_.~%00", max_size=70).filter(lambda each: each.strip(".")),
     )
