@@ -45,9 +45,16 @@ clean_up() {
   [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true # its namespace ends with it
   [ -z "$container" ] || { kill -TERM "$container" 2>/dev/null || true; wait "$container" 2>/dev/null || true; }
   rm -rf --one-file-system "$work"
-  # Where no systemd of this machine does it: the machine's empty control groups.
-  find /sys/fs/cgroup/systemd/payload /sys/fs/cgroup/systemd/supervisor -depth -type d -exec rmdir {} \; 2>/dev/null || true
+  remove_groups
   exit "$status"
+}
+
+# The machine's empty control groups, where no systemd of this machine removes them. Left in one
+# hierarchy of two, they would keep the next machine from making its own in the other.
+remove_groups() {
+  for group in /sys/fs/cgroup/{systemd,unified}/{payload,supervisor}; do
+    [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+  done
 }
 
 show_logs() {
@@ -137,6 +144,7 @@ git push -q "$machine/mnt/repository.git" "${commit:-HEAD}:refs/heads/main"
 git -C "$machine/mnt/repository.git" symbolic-ref HEAD refs/heads/main
 
 say "systemd starts"
+remove_groups # of a rehearsal that was killed
 systemd-nspawn --directory="$machine" --boot --private-network --register=no --keep-unit \
   --resolv-conf=off --timezone=off --link-journal=no --console=pipe >"$work/console.log" 2>&1 </dev/null &
 container=$!

@@ -4,6 +4,7 @@
 #   I2I_URL=https://i2i.example.com I2I_TOKEN_FILE=~/.i2i-token ./shoot-folder.sh photos results.zip
 #
 # The token comes from `flask tokens create`. Needs curl and Python 3. Spends money: a picture a photo.
+# I2I_SECONDS is how often it looks whether the pictures are there, 5 by default.
 set -eu
 
 folder=$1
@@ -45,7 +46,7 @@ echo "making $url/batches/$batch"
 
 while status=$(ask GET "/batches/$batch" --header 'Accept: application/json' | pick "d['status']") &&
   [ "$status" = working ]; do
-  sleep 5
+  sleep "${I2I_SECONDS:-5}"
 done
 echo "the batch is $status"
 ask GET "/batches/$batch.zip" --output "$zip"

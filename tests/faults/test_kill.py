@@ -7,6 +7,8 @@ import pictures
 import pytest
 from house import House, Visitor, wait_until
 
+pytestmark = pytest.mark.heavy
+
 PHOTOS, VARIATIONS = 10, 3
 PICTURES = PHOTOS * VARIATIONS
 

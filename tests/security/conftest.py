@@ -24,11 +24,17 @@ def pytest_addoption(parser):
     )
 
 
+ON_THE_STACK = {"stack", "town"}
+"""Fixtures that need the running whole."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items):
-    if NGINX is None:
-        reason = "no nginx is installed: apt-get install nginx-light"
-        for item in items:
-            if item.get_closest_marker("security"):
+    reason = "no nginx is installed: apt-get install nginx-light"
+    for item in items:
+        if "security" in item.path.parts:
+            item.add_marker(pytest.mark.security)
+            if NGINX is None and ON_THE_STACK & set(item.fixturenames):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -71,7 +77,7 @@ def stack(copies, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def full_buckets(request):
     """Nobody pays for the tries of the test before: on the stack all come from one address."""
-    if request.node.get_closest_marker("security"):
+    if ON_THE_STACK & set(request.fixturenames):
         stack = request.getfixturevalue("stack")
         stack.house.query("DELETE FROM rate_limits RETURNING bucket")
 

@@ -63,7 +63,6 @@ WITHOUT_OWNER = {
 # --- Row 24 -----------------------------------------------------------------------------------
 
 
-@pytest.mark.security
 @pytest.mark.parametrize("who", ["other", "admin", "anonymous"])
 def test_row_24_ids_of_others_open_nothing(town, who):
     """Every route with an id, as page, as JSON, by HEAD and by OPTIONS; it changes nothing."""
@@ -88,7 +87,6 @@ def test_row_24_ids_of_others_open_nothing(town, who):
     assert town.snapshot() == before
 
 
-@pytest.mark.security
 def test_row_24_no_side_door(town):
     """Lists, counts, search, live updates, ZIP, samples, presets, and ids within forms."""
     client, things, before = town.client("other"), town.things, town.snapshot()
@@ -155,7 +153,6 @@ def test_row_24_ownership_stands_in_the_sql():
 # --- Row 25 -----------------------------------------------------------------------------------
 
 
-@pytest.mark.security
 @pytest.mark.parametrize("who", ["owner", "anonymous"])
 def test_row_25_pages_of_operators(town, who):
     """For users they are not there, whatever is sent; anonymous ones are asked to sign in."""
@@ -170,7 +167,6 @@ def test_row_25_pages_of_operators(town, who):
     assert town.snapshot() == before
 
 
-@pytest.mark.security
 def test_row_25_admins_see_no_pictures_and_no_prompts(town):
     """Of others they see states, errors and costs."""
     client = town.client("admin")
@@ -223,7 +219,6 @@ def keys_of(value):
     return set()
 
 
-@pytest.mark.security
 def test_row_26_json_says_what_is_listed_and_no_more(town):
     """No path of the storage, no key, no token, no id of a user, nothing of somebody else."""
     client, seen = town.client("owner"), set()
@@ -244,7 +239,6 @@ def test_row_26_json_says_what_is_listed_and_no_more(town):
 # --- Row 27 -----------------------------------------------------------------------------------
 
 
-@pytest.mark.security
 def test_row_27_fields_that_nobody_may_set(town):
     """Fields named as columns change nothing that their form does not change without them."""
     other = town.users["other"].id
@@ -289,7 +283,6 @@ def test_row_27_fields_that_nobody_may_set(town):
 # --- Row 28 -----------------------------------------------------------------------------------
 
 
-@pytest.mark.security
 def test_row_28_steps_out_of_their_order(town):
     """Nothing is made of a photo that is not there, and what has ended is not ended again."""
     client, owner, conn = town.client("owner"), town.users["owner"], town.conn
@@ -323,7 +316,6 @@ def test_row_28_steps_out_of_their_order(town):
 # --- Row 29 -----------------------------------------------------------------------------------
 
 
-@pytest.mark.security
 def test_row_29_twenty_submits_with_one_key_are_one_batch(stack):
     visitor = stack.visitor("hasty@example.com")
     image = visitor.upload("coat.jpg", jpeg(photo(size=(300, 200)), quality=71))

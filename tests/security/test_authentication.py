@@ -34,7 +34,6 @@ def command(stack, *args, password):
         return error.returncode, error.stderr
 
 
-@pytest.mark.security
 def test_row_01_fourteen_characters_are_too_few_at_every_door(stack, guesser):
     email = make_member(stack, "row01@example.com")
     sentence = "Choose a password of 15 characters or more."
@@ -47,7 +46,6 @@ def test_row_01_fourteen_characters_are_too_few_at_every_door(stack, guesser):
         assert command(stack, *args, password="15 letters make")[0] == 0
 
 
-@pytest.mark.security
 def test_row_02_a_change_needs_the_current_password(stack, guesser):
     email = make_member(stack, "row02@example.com")
     sign_in(guesser, email)
@@ -66,7 +64,6 @@ def test_row_03_what_others_try_first_is_refused(settings, password):
         user_service.check_password(settings, email="row03@example.com", password=password)
 
 
-@pytest.mark.security
 def test_row_03_also_over_http(stack, guesser):
     sign_in(guesser, make_member(stack, "row03@example.com"))
     for password in (LONG[0], "passwordpassword", "qwertyuiop123456"):
@@ -74,7 +71,6 @@ def test_row_03_also_over_http(stack, guesser):
         assert (answer.status, list(answer.json()["fields"])) == (422, ["new_password"])
 
 
-@pytest.mark.security
 def test_row_04_no_rule_about_kinds_of_characters(stack, guesser):
     email = make_member(stack, "row04@example.com")
     sign_in(guesser, email)
@@ -85,7 +81,6 @@ def test_row_04_no_rule_about_kinds_of_characters(stack, guesser):
         current = password
 
 
-@pytest.mark.security
 def test_row_05_passwords_are_compared_whole_and_exactly(stack, guesser):
     exact = "every letter of a long sentence counts, " * 2 + "the last one as well: Z"
     email = make_member(stack, "row05@example.com", password=exact)
@@ -95,7 +90,6 @@ def test_row_05_passwords_are_compared_whole_and_exactly(stack, guesser):
     assert sign_in(guesser, email, exact).status == 200
 
 
-@pytest.mark.security
 def test_row_06_sixty_four_characters_of_any_kind(stack, guesser):
     email = make_member(stack, "row06@example.com")
     sign_in(guesser, email)
@@ -111,7 +105,6 @@ def test_row_06_sixty_four_characters_of_any_kind(stack, guesser):
     assert change(guesser, "ha" * 50_000, current=current).status == 422
 
 
-@pytest.mark.security
 @pytest.mark.parametrize(
     "password",
     [
@@ -137,7 +130,6 @@ def test_row_08_the_form_lets_password_managers_work(client):
         assert "paste" not in script.read_text()
 
 
-@pytest.mark.security
 def test_row_09_guessing_one_account_ends_after_ten_tries(stack, guesser):
     """By two processes, whatever address a client claims to have; nobody else is locked out."""
     email = make_member(stack, "row09@example.com")
@@ -154,13 +146,11 @@ def test_row_09_guessing_one_account_ends_after_ten_tries(stack, guesser):
     assert is_in(elsewhere)
 
 
-@pytest.mark.security
 def test_row_09_one_address_does_not_guess_many_accounts(stack, guesser):
     answers = [sign_in(guesser, f"row09-{number}@example.com", "guess") for number in range(11)]
     assert [answer.status for answer in answers] == [401] * 10 + [429]
 
 
-@pytest.mark.security
 def test_row_09_guesses_of_the_current_password_count_too(stack, guesser):
     email = make_member(stack, "row09-inside@example.com")
     sign_in(guesser, email)
@@ -173,7 +163,6 @@ def test_row_10_a_fresh_database_has_no_account(conn):
     assert conn.execute("SELECT count(*) FROM users").fetchone() == (0,)
 
 
-@pytest.mark.security
 def test_row_10_no_well_known_pair_opens_anything(stack, guesser):
     for name in ("admin", "root", "test", "demo", "demo@example.com", "admin@example.com"):
         assert sign_in(guesser, name, name.partition("@")[0]).status == 401
@@ -182,7 +171,6 @@ def test_row_10_no_well_known_pair_opens_anything(stack, guesser):
 TRIES = 30
 
 
-@pytest.mark.security
 def test_row_11_nobody_learns_who_has_an_account(stack, guesser, capsys):
     """Same status, body and headers. The time is printed: 30 ms is what the row allows."""
     known, unknown = "row11@example.com", "row1l@example.com"
@@ -239,7 +227,6 @@ def test_row_11_the_hash_of_nobody_is_of_the_same_cost(settings, make_settings):
         assert len(passwords._dummy_hash(rounds)) == len(factories.PASSWORD_HASH)
 
 
-@pytest.mark.security
 def test_row_12_a_generated_password_opens_one_page_for_a_day(stack, guesser):
     email = "row12@example.com"
     given = stack.house.flask("users", "create", email).split()[-1]
@@ -259,7 +246,6 @@ def test_row_12_a_generated_password_opens_one_page_for_a_day(stack, guesser):
     assert sign_in(guesser, email, OTHER).status == 200
 
 
-@pytest.mark.security
 def test_row_12_after_a_day_a_generated_password_is_dead(stack, guesser):
     email = make_member(stack, "row12-late@example.com")
     given = stack.house.flask("users", "set-password", email).split()[-1]

@@ -51,7 +51,6 @@ def walk(town, *, who=("owner", "admin", "anonymous")):
         yield f"{method} {path}", town.client("owner").request(method, path, headers=PAGE | headers)
 
 
-@pytest.mark.security
 def test_row_49_50_every_answer_is_strict(town):
     """Content, frames, referrer, permissions, other origins: said by every answer, once."""
     for label, answer in walk(town):
@@ -84,7 +83,6 @@ def test_row_49_50_every_answer_is_strict(town):
         assert len(headers.getlist("Strict-Transport-Security")) == 1, label
 
 
-@pytest.mark.security
 def test_row_50_no_page_speaks_of_another_origin(town):
     """Whatever a page names, it is here: nobody else ever gets a referrer."""
     for label, answer in walk(town, who=("owner", "admin")):
@@ -93,7 +91,6 @@ def test_row_50_no_page_speaks_of_another_origin(town):
                 assert re.match(r"/(?!/)", html.unescape(url)), (label, url)
 
 
-@pytest.mark.security
 def test_row_51_no_other_origin_may_read(town):
     """Neither a simple request nor a preflight gets leave."""
     client = town.client("owner")
@@ -107,7 +104,6 @@ def test_row_51_no_other_origin_may_read(town):
             assert not [name for name in answer.headers if name.startswith("Access-Control")], route
 
 
-@pytest.mark.security
 @pytest.mark.parametrize(
     "headers",
     [
@@ -136,7 +132,6 @@ def test_row_52_no_other_site_sends_a_form(town, headers):
     assert town.snapshot() == before
 
 
-@pytest.mark.security
 def test_row_52_our_own_pages_send_forms(town, stack):
     for headers in ({}, {"Sec-Fetch-Site": None, "Origin": stack.url}):
         client = town.client("owner")
@@ -150,7 +145,6 @@ def rules():
     return [*create_app(settings).url_map.iter_rules()]
 
 
-@pytest.mark.security
 def test_row_53_looking_changes_nothing(town):
     """Every link of every page, followed as owner and as admin: GET, and HEAD now and then."""
     before = town.snapshot()
@@ -197,7 +191,6 @@ def test_row_54_only_own_paths_follow_a_sign_in(app, next_):
         assert is_ours(own_path(next_))
 
 
-@pytest.mark.security
 def test_row_54_no_redirect_leads_away(town):
     client = town.client("owner")
     for next_ in ELSEWHERE:
@@ -296,7 +289,6 @@ def write_evil(town):
     return {"owner": own, "admin": admin}
 
 
-@pytest.mark.security
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
 def test_row_55_text_is_shown_and_never_run(town, stack, browser):
     """No dialog, no report of the policy, no element that nobody wrote; the text itself is there."""

@@ -15,8 +15,6 @@ from scene import Studio
 from i2i.gateways.storage import make_storage
 from i2i.queries import users
 
-pytestmark = pytest.mark.security
-
 DATA = jpeg(photo(size=(900, 600)))
 
 HOP = {"Date", "Server", "Connection", "Keep-Alive", "Transfer-Encoding", "X-Request-Id"}

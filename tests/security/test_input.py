@@ -176,14 +176,12 @@ def try_one_by_one(town, texts):
     assert town.client("owner").request("GET", "/jobs").status == 200
 
 
-@pytest.mark.security
 @pytest.mark.parametrize("kind", TEXTS)
 def test_row_61_text_is_never_code(town, kind):
     """Refused, or taken as the text that it is; the database has all its tables afterwards."""
     try_one_by_one(town, lambda _: [TEXTS[kind]])
 
 
-@pytest.mark.security
 def test_row_62_absurd_values_in_every_field(town, pytestconfig):
     """Each field gets one of them, in turn; with --fuzz-minutes all."""
     absurd = [*ABSURD.values()]
@@ -191,7 +189,6 @@ def test_row_62_absurd_values_in_every_field(town, pytestconfig):
     try_one_by_one(town, lambda place: absurd if thorough else [absurd[place % len(absurd)]])
 
 
-@pytest.mark.security
 def test_row_62_fields_of_any_length(town):
     """100,000 letters at once in all fields of each form: refused with 4xx, or not looked at."""
     for client, method, route, path, fields in walk(town):
@@ -206,7 +203,6 @@ def test_row_62_fields_of_any_length(town):
     assert max(each for (each,) in stored) <= 1000
 
 
-@pytest.mark.security
 def test_row_62_values_of_the_wrong_kind_in_an_order(town):
     """Numbers are numbers of the schema, choices are its choices: else 422, and nothing is made."""
     client, before = town.client("owner"), town.snapshot()
@@ -228,7 +224,6 @@ def test_row_62_values_of_the_wrong_kind_in_an_order(town):
     assert town.snapshot() == before
 
 
-@pytest.mark.security
 def test_row_62_bodies_that_are_no_form(town):
     """JSON, XML or nothing instead of the fields: they count as missing."""
     bodies = [
@@ -244,7 +239,6 @@ def test_row_62_bodies_that_are_no_form(town):
             assert answer.status < 500, (route, kind, answer.data)
 
 
-@pytest.mark.security
 @pytest.mark.parametrize(
     "name",
     [
@@ -271,7 +265,6 @@ def test_row_62_odd_headers(town, name):
             assert answer.status < 500, (path, name, value, answer.data)
 
 
-@pytest.mark.security
 def test_row_63_what_is_checked_is_what_is_used(town):
     """A field that comes twice, or in the address as well, never slips past its check."""
     client, other = town.client("other"), town.things

@@ -15,8 +15,6 @@ import pytest
 from house import PATIENCE, wait_until
 from pictures import jpeg, photo
 
-pytestmark = pytest.mark.security
-
 MOST_SECONDS = 1.0
 """What 95 of a hundred GET /healthz may take meanwhile."""
 

@@ -232,7 +232,6 @@ def test_row_40_only_the_gateways_can_dial():
     assert dialling == set(DIALLERS)
 
 
-@pytest.mark.security
 def test_row_40_no_field_makes_the_server_fetch(town, canary):
     """An address in every field of every form, and as the place where we come from."""
     url = f"http://127.0.0.1:{canary.getsockname()[1]}/x.png"

@@ -249,7 +249,6 @@ def test_row_59_nothing_starts_with_a_weak_key(tmp_path, key):
 # --- Row 23: what is signed -------------------------------------------------------------------
 
 
-@pytest.mark.security
 def test_row_23_nothing_is_opened_by_a_signature(stack):
     """There are no signed links: a picture asks for a session. Only the places in lists are signed."""
     visitor = stack.visitor()

@@ -15,8 +15,6 @@ from pictures import jpeg, photo
 
 from i2i import embedded, passwords
 
-pytestmark = pytest.mark.security
-
 OPERATOR = f"operator {pwd.getpwuid(os.getuid()).pw_name}"
 
 PROMPTED = """

@@ -38,7 +38,6 @@ def with_token(stack, token):
     return client
 
 
-@pytest.mark.security
 def test_row_14_tokens_are_random_and_only_their_hashes_are_kept(database, settings):
     with psycopg.connect(database, autocommit=True) as conn:
         owner = factories.make_user(conn)
@@ -60,7 +59,6 @@ def test_row_14_tokens_are_random_and_only_their_hashes_are_kept(database, setti
     assert not any(token in row for row in map(str, kept) for token in made)
 
 
-@pytest.mark.security
 def test_row_14_a_dump_of_the_database_holds_no_token(stack, member):
     tables = stack.house.query(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
@@ -71,7 +69,6 @@ def test_row_14_a_dump_of_the_database_holds_no_token(stack, member):
     assert token_of(member).encode().hex() not in rows
 
 
-@pytest.mark.security
 def test_row_15_signing_in_brings_a_new_token(stack, email):
     planted = "planted-" + "x" * 35
     client = with_token(stack, planted)
@@ -86,7 +83,6 @@ def test_row_15_signing_in_brings_a_new_token(stack, email):
     assert is_in(client)
 
 
-@pytest.mark.security
 def test_row_16_a_copied_cookie_dies_when_its_owner_signs_out(stack, member):
     copied = with_token(stack, token_of(member))
     assert is_in(copied)
@@ -96,7 +92,6 @@ def test_row_16_a_copied_cookie_dies_when_its_owner_signs_out(stack, member):
     assert (page.status, page.headers["Location"]) == (303, "/login?next=/jobs")
 
 
-@pytest.mark.security
 def test_row_17_who_is_taken_off_the_whitelist_is_out_at_once(stack, member, email):
     assert is_in(member)
     stack.house.flask("users", "unwhitelist", email)
@@ -106,7 +101,6 @@ def test_row_17_who_is_taken_off_the_whitelist_is_out_at_once(stack, member, ema
     assert not is_in(member), "the old session does not come back"
 
 
-@pytest.mark.security
 def test_row_18_another_password_ends_the_other_sessions(stack, member, email):
     elsewhere, copied = stack.client(), with_token(stack, token_of(member))
     sign_in(elsewhere, email)
@@ -114,7 +108,6 @@ def test_row_18_another_password_ends_the_other_sessions(stack, member, email):
     assert (is_in(member), is_in(elsewhere), is_in(copied)) == (True, False, False)
 
 
-@pytest.mark.security
 @pytest.mark.parametrize(
     ("column", "age", "lives"),
     [
@@ -134,7 +127,6 @@ def test_row_19_sessions_end_by_themselves(stack, member, email, column, age, li
     assert is_in(member) is lives
 
 
-@pytest.mark.security
 def test_row_20_sessions_are_listed_and_ended(stack, member, email):
     elsewhere = stack.client()
     sign_in(elsewhere, email, **{"User-Agent": "Firefox/140.0 elsewhere"})
@@ -152,7 +144,6 @@ def test_row_20_sessions_are_listed_and_ended(stack, member, email):
     assert is_in(stranger)
 
 
-@pytest.mark.security
 def test_row_21_the_cookie_is_bound_to_this_host_and_no_script_reads_it(stack, email):
     client = stack.client()
     for line in (
@@ -166,14 +157,12 @@ def test_row_21_the_cookie_is_bound_to_this_host_and_no_script_reads_it(stack, e
         assert not any(flag.startswith("domain") for flag in flags)
 
 
-@pytest.mark.security
 def test_row_21_a_cookie_without_the_prefix_is_nobodys(stack, member):
     client = stack.client()
     client.cookies["i2i"] = token_of(member)
     assert not is_in(client)
 
 
-@pytest.mark.security
 def test_row_22_nothing_private_stays_in_a_cache(stack, member):
     image = member.upload("coat.jpg", pictures.jpeg(pictures.photo(size=(64, 48))))
     detail = f"/images/{image['id']}"
@@ -200,7 +189,6 @@ def test_row_22_nothing_private_stays_in_a_cache(stack, member):
         assert stranger.status in {303, 401}, "an ETag is no key"
 
 
-@pytest.mark.security
 def test_row_22_signing_out_clears_what_the_browser_kept(member):
     answer = member.request("POST", "/logout")
     assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'

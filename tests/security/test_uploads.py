@@ -25,8 +25,6 @@ from PIL import Image
 from i2i.config import ROOT
 from i2i.web.uploads import clean_filename
 
-pytestmark = pytest.mark.security
-
 SECONDS = 5
 MEGABYTES = 512
 """What one file may cost: seconds of a core, and what its decoder holds."""

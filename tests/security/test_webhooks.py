@@ -14,8 +14,6 @@ import pytest
 from house import wait_until
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.security
-
 
 class Caller:
     """fal, calling back through nginx about a request of the town's owner."""

@@ -97,7 +97,11 @@ def test_the_example_makes_pictures_of_a_folder(database, tmp_path):
         house.make_user()
         token = house.flask("tokens", "create", houses.EMAIL, "--name", "example")
         (tmp_path / "token").write_text(token)
-        environ = {"I2I_URL": house.url, "I2I_TOKEN_FILE": str(tmp_path / "token")}
+        environ = {
+            "I2I_URL": house.url,
+            "I2I_TOKEN_FILE": str(tmp_path / "token"),
+            "I2I_SECONDS": "0.2",
+        }
         done = subprocess.run(
             [ROOT / "docs/examples/shoot-folder.sh", photos, tmp_path / "results.zip"],
             env={"PATH": os.environ["PATH"], **environ},
