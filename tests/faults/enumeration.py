@@ -543,11 +543,15 @@ class Rewinder:
         self.conn = psycopg.connect(url, autocommit=True)
         self.conn.execute("SET session_replication_role = replica")  # contents as they stand
         self.conn.execute("CREATE SCHEMA seed")
-        tables = self.conn.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-            " AND tablename !~ 'yoyo' ORDER BY 1"
-        ).fetchall()
-        self.tables = [table for (table,) in tables]
+        # With their columns, but for those that the database works out by itself.
+        self.tables = dict(
+            self.conn.execute(
+                "SELECT tablename, (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute"
+                " WHERE attrelid = format('public.%I', tablename)::regclass AND attnum > 0"
+                " AND NOT attisdropped AND attgenerated = '')"
+                " FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo' ORDER BY 1"
+            ).fetchall()
+        )
         for table in self.tables:
             self.conn.execute(f"CREATE TABLE seed.{table} AS TABLE public.{table}")
 
@@ -558,10 +562,11 @@ class Rewinder:
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         with self.conn.transaction():
-            for table in self.tables:
+            for table, columns in self.tables.items():
                 self.conn.execute(f"DELETE FROM {table}")
                 self.conn.execute(
-                    f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM seed.{table}"
+                    f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE"
+                    f" SELECT {columns} FROM seed.{table}"
                 )
             self.conn.execute(
                 "SELECT setval(pg_get_serial_sequence('job_events', 'id'),"
