@@ -155,7 +155,8 @@ def test_row_47_nothing_of_a_callback_breaks_the_route(fal, fuzz):
     def check(body, header, value, is_signed, name):
         changes = {} if is_signed else {f"X-Fal-Webhook-{header}": value.encode("latin-1")}
         answer = fal.post(name or token, body, **changes)
-        assert answer.status in {200, 308, 400, 401, 404, 405, 409, 413}, answer.data
+        # 403: a name that ends the address elsewhere, where a form without an origin is refused.
+        assert answer.status in {200, 308, 400, 401, 403, 404, 405, 409, 413}, answer.data
 
     fuzz(
         check,
