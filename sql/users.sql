@@ -24,6 +24,11 @@ WHERE lower(email) = lower(%(email)s);
 -- Whoever adds to what a user may have takes turns; released with the transaction.
 SELECT FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE;
 
+-- name: lock_password :exec
+-- While this is the user's password: whoever changes it ends all sessions, and waits here for one that
+-- is about to begin. Found no more when it was changed first.
+SELECT FROM users WHERE id = %(user_id)s AND password_hash = %(password_hash)s FOR SHARE;
+
 -- name: list_all :many
 SELECT id, email, password_hash, is_whitelisted, role, created_at, updated_at,
        is_whitelisted AND coalesce(password_expires_at > now(), true) AS may_sign_in

@@ -45,6 +45,11 @@ def lock(conn: Connection[Any], *, user_id: UUID) -> int:
     return SQL["lock"].execute(conn, user_id=user_id)
 
 
+def lock_password(conn: Connection[Any], *, user_id: UUID, password_hash: str) -> int:
+    """1, or 0 when the password is another one by now."""
+    return SQL["lock_password"].execute(conn, user_id=user_id, password_hash=password_hash)
+
+
 def list_all(conn: Connection[Any]) -> list[User]:
     return SQL["list_all"].many(conn, User)
 

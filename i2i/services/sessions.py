@@ -57,15 +57,31 @@ def sign_in(
     except TooManyTries:
         audit.record_refusal(conn, "session.limited", target=target)
         raise
-    if not fits or user is None:
+    token = None
+    if fits and user is not None:
+        token = _begin(
+            conn, user, ip_address=ip_address, user_agent=user_agent, former_token=former_token
+        )
+    if token is None or user is None:
         why = "not allowed" if user and not user.may_sign_in else "no match"
         audit.record_refusal(conn, "session.refused", target=target, detail=why)
         raise WrongCredentials(
             "E-mail and password do not match an account that may sign in. "
             "Check both and try again."
         )
+    with suppress(InvalidFields):
+        user_service.set_time_zone(conn, user_id=user.id, time_zone=time_zone, is_guess=True)
+    return token
+
+
+def _begin(
+    conn: Connection[Any], user: User, *, ip_address: str, user_agent: str, former_token: str
+) -> str | None:
+    """A new session's token; None when the password was changed while it was checked."""
     token = secrets.token_urlsafe(32)
     with origin.acting(actor=user.email, actor_id=user.id), conn.transaction():
+        if not users.lock_password(conn, user_id=user.id, password_hash=user.password_hash):
+            return None
         audit.record(conn, "session.created")
         sessions.delete_expired(conn)
         sessions.delete_full_buckets(conn)
@@ -78,8 +94,6 @@ def sign_in(
             user_agent=user_agent[:300],
             ip_address=ip_address,
         )
-    with suppress(InvalidFields):
-        user_service.set_time_zone(conn, user_id=user.id, time_zone=time_zone, is_guess=True)
     return token
 
 
@@ -158,12 +172,16 @@ def _known(conn: Connection[Any], user: CurrentUser) -> str | None:
 def _replace_password(
     conn: Connection[Any], settings: Settings, *, user: CurrentUser, password: str
 ) -> str:
+    """NotFound when the session ended while the old one was checked: then nothing changes."""
     token = secrets.token_urlsafe(32)
     with conn.transaction():
         user_service.set_password(
             conn, settings, user_id=user.id, password=password, keep_session=user.session_id
         )
-        sessions.set_token(conn, session_id=user.session_id, token_hash=passwords.hash_token(token))
+        if not sessions.set_token(
+            conn, session_id=user.session_id, token_hash=passwords.hash_token(token)
+        ):
+            raise NotFound("This session has ended.")
     return token
 
 

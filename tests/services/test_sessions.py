@@ -1,11 +1,14 @@
 """Signing in: who may, how often, and for how long."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import factories
 import psycopg
 import pytest
+from house import wait_until
 
 from i2i import passwords
-from i2i.errors import InvalidFields, TooManyTries, WrongCredentials
+from i2i.errors import InvalidFields, NotFound, TooManyTries, WrongCredentials
 from i2i.queries import sessions as queries
 from i2i.services import sessions, users
 
@@ -155,6 +158,44 @@ def test_another_password_ends_the_other_sessions_and_gives_this_one_a_new_token
     with pytest.raises(WrongCredentials):
         sign_in(owner.email)
     assert sign_in(owner.email, NEW)
+
+
+def test_a_session_that_ended_meanwhile_changes_no_password(conn, settings, sign_in, owner):
+    user = current(conn, sign_in(owner.email))
+    sessions.revoke_all(conn, email=owner.email)
+    with pytest.raises(NotFound):
+        change(conn, settings, user)
+    assert sign_in(owner.email)
+
+
+def test_no_session_begins_with_a_password_that_is_just_changed(database, settings):
+    """The sign-in has checked the old one when the change commits."""
+    with (
+        psycopg.connect(database, autocommit=True) as browser,
+        psycopg.connect(database, autocommit=True) as admin,
+        psycopg.connect(database, autocommit=True) as watching,
+        ThreadPoolExecutor() as threads,
+    ):
+        owner = factories.make_user(admin)
+        with admin.transaction():
+            users.set_password(admin, settings, user_id=owner.id, password=NEW)
+            signing_in = threads.submit(
+                sessions.sign_in,
+                browser,
+                settings,
+                email=owner.email,
+                password=factories.PASSWORD,
+                ip_address="192.0.2.1",
+                user_agent="",
+            )
+            waits = "SELECT FROM pg_locks WHERE pid = %s AND NOT granted"
+            wait_until(
+                lambda: watching.execute(waits, [browser.info.backend_pid]).rowcount,
+                what="the sign-in waits for the change",
+            )
+        with pytest.raises(WrongCredentials):
+            signing_in.result()
+        assert queries.list_of_user(watching, user_id=owner.id) == []
 
 
 def test_wrong_current_passwords_are_wrong_tries_at_signing_in(conn, settings, sign_in, owner):
