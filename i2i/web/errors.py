@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import psycopg
 from flask import Flask, Response, g, jsonify, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.exceptions import HTTPException
 
 from i2i import origin
 from i2i.errors import (
@@ -97,16 +97,8 @@ def answer(
     return page, status
 
 
-def refuse_foreign_host() -> ResponseReturnValue | None:
-    """400 in plain words for a Host that is not ours: no page can be made without one."""
-    if isinstance(request.routing_exception, SecurityError):
-        return Response("This site does not answer under that name.\n", 400, mimetype="text/plain")
-    return None
-
-
 def register(app: Flask) -> None:
     """Turn every error that reaches Flask into a page."""
-    app.before_request(refuse_foreign_host)
     app.register_error_handler(HTTPException, on_http)
     app.register_error_handler(NotFound, lambda _error: answer(404))
     app.register_error_handler(Refused, lambda error: answer(409, sentence=str(error)))

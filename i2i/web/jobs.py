@@ -1,6 +1,5 @@
 """One picture with its original: looking, judging, running again."""
 
-import secrets
 from uuid import UUID
 
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
@@ -55,11 +54,12 @@ def cancel(id: UUID) -> ResponseReturnValue:  # noqa: A002
 def retry(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """Run a failed or cancelled picture again; asks first where it may have been charged.
 
-    A completed one is made once more in a batch of its own, with another seed.
+    A completed one is made once more, with another seed, for the key of that button only: the
+    form of a failed one may come again when its picture has been made and paid for.
     """
     row = service.get_card(connection(), job_id=id, user_id=current_user().id)
-    if row.status == JobStatus.COMPLETED:
-        key = request.form.get("client_key") or secrets.token_urlsafe(16)
+    key = request.form.get("client_key")
+    if key and row.status == JobStatus.COMPLETED:
         return batches.answer(
             batch_service.once_more(
                 connection(), settings(), job=row, user_id=current_user().id, client_key=key
