@@ -60,7 +60,7 @@ def _refusal(message: str) -> Refusal:
     return Refusal(" ".join(message.split()))
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What went wrong without the driver's LINE and HINT."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -85,7 +85,7 @@ class Command(click.Command):
                 self._record(ctx)
             try:
                 done = super().invoke(ctx)
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 if self.audited == "after":
                     self._record(ctx, error=error)
                 raise
@@ -93,7 +93,7 @@ class Command(click.Command):
                 self._record(ctx)
             return done
 
-    def _record(self, ctx: click.Context, *, error: Exception | None = None) -> None:
+    def _record(self, ctx: click.Context, *, error: BaseException | None = None) -> None:
         """What was typed and what came of it. Where no record can be kept, a line says so."""
         if isinstance(error, DatabaseUnavailable | psycopg.OperationalError):
             return  # no database, no record

@@ -78,19 +78,19 @@ def lend_refusal(connect: Connect, action: str, *, target: str = "", detail: str
         log.warning("%s was refused, and not recorded: %s", action, type(error).__name__)
 
 
-def record_foreign(conn: Connection[Any], *, thing_id: UUID) -> None:
+def lend_foreign(connect: Connect, *, thing_id: UUID) -> None:
     """Write down that the actor asked for this, if it exists and is somebody else's."""
     actor_id = origin.current().actor_id
     if actor_id is None:
         return
     try:
-        found = audit.find_foreign(conn, thing_id=thing_id, user_id=actor_id)
-    except psycopg.Error as error:
+        with connect() as conn:
+            found = audit.find_foreign(conn, thing_id=thing_id, user_id=actor_id)
+            if found is not None:
+                target = f"{found.noun} {thing_id} of {found.email}"
+                record_refusal(conn, "access.refused", target=target)
+    except (DatabaseUnavailable, psycopg.Error) as error:
         log.warning("access.refused was not looked into: %s", type(error).__name__)
-        return
-    if found is not None:
-        target = f"{found.noun} {thing_id} of {found.email}"
-        record_refusal(conn, "access.refused", target=target)
 
 
 def _line(text: str, *, length: int) -> str:

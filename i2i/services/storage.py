@@ -5,11 +5,9 @@ once more before it counts: a file without a row may be on its way in, a row wit
 way out.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +16,10 @@ from psycopg import Connection
 from i2i import imaging
 from i2i.config import Settings
 from i2i.errors import InvalidImage, NotFound, Refused
-from i2i.gateways.storage import Storage, image_key, incoming
+from i2i.gateways.storage import Storage, image_key
 from i2i.models import StoredImage
 from i2i.queries import images, jobs, submissions
-from i2i.services.images import keep_copies, result_id
+from i2i.services.images import keep_copies, result_id, workspace
 
 AT_ONCE = 500
 """Rows of one question."""
@@ -245,13 +243,8 @@ def _make_copies(
     if image is None:
         raise ValueError("only an image has copies")
     try:
-        with (
-            tempfile.TemporaryDirectory(dir=incoming(settings.data_dir)) as folder,
-            storage.local_path(image.blob_url) as source,
-        ):
-            made = imaging.prepare(
-                source, directory=Path(folder), max_pixels=settings.max_image_pixels
-            )
+        with workspace(settings) as folder, storage.local_path(image.blob_url) as source:
+            made = imaging.prepare(source, directory=folder, max_pixels=settings.max_image_pixels)
             keep_copies(storage, user_id=image.user_id, image_id=image.id, made=made)
     except InvalidImage as error:
         kept = finding.kind == Kind.RETURNED  # a result may be kept without a preview

@@ -6,7 +6,7 @@ from flask import Flask, Response, g, request
 
 from i2i.models import Role
 from i2i.services import audit
-from i2i.web.database import connection, lend
+from i2i.web.database import lend
 
 
 def register(app: Flask) -> None:
@@ -35,7 +35,7 @@ def _record_not_found() -> None:
     if request.blueprint == "admin" and g.user.role != Role.ADMIN:
         audit.lend_refusal(lend, "access.refused", target=_place(), detail="only for admins")
     elif isinstance(thing_id, UUID):
-        audit.record_foreign(connection(), thing_id=thing_id)
+        audit.lend_foreign(lend, thing_id=thing_id)
 
 
 def _place() -> str:

@@ -92,6 +92,17 @@ def test_the_deed_of_a_command_and_its_record_share_an_id(flask, db_conn):
     assert command.request_id == deed.request_id
 
 
+def test_a_command_that_is_interrupted_is_recorded(make_settings, database, db_conn):
+    app = create_app(make_settings(POSTGRES_URL=database))
+
+    @app.cli.command(cls=Command)
+    def long():
+        raise KeyboardInterrupt
+
+    assert app.test_cli_runner().invoke(args=["long"]).exit_code == 1
+    assert records(db_conn) == [("command.long", "refused", OPERATOR, "", "KeyboardInterrupt")]
+
+
 def test_a_command_that_takes_the_table_away_says_that_it_is_not_recorded(flask):
     done = flask("db", "rollback", "--all")
     assert done.exit_code == 0

@@ -1,9 +1,12 @@
 """The audit trail: what a record holds, and that a refusal stays one without it."""
 
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 
 from i2i import origin
+from i2i.errors import DatabaseUnavailable
 from i2i.queries import audit as queries
 from i2i.services import audit
 
@@ -55,6 +58,18 @@ def test_a_refusal_is_refused_also_when_it_cannot_be_recorded(conn, caplog):
     assert newest(conn) == []
     assert "not recorded: CheckViolation" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+def test_a_question_for_a_thing_of_others_survives_that_the_database_went_away(owner, caplog):
+    @contextmanager
+    def connect():
+        raise DatabaseUnavailable("It went away.")
+        yield
+
+    with origin.acting(actor_id=owner.id):
+        audit.lend_foreign(connect, thing_id=owner.id)
+    audit.lend_refusal(connect, "access.refused")
+    assert caplog.text.count("DatabaseUnavailable") == 2
 
 
 def test_a_flood_of_refusals_leaves_a_bounded_number(conn):
