@@ -6,6 +6,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from i2i.web import (
     admin,
     assets,
+    bar,
     batches,
     compression,
     cross_site,
@@ -47,6 +48,7 @@ def register(app: Flask) -> None:
     cross_site.register(app)
     words.register(app)
     sessions.register(app)
+    bar.register(app)
     pages = (
         health,
         metrics,

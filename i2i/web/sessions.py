@@ -21,9 +21,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from i2i import origin, passwords
 from i2i.errors import InvalidFields, TooBusy, TooManyTries, WrongCredentials
-from i2i.models import CurrentUser, Role
-from i2i.queries import batches as batch_queries
-from i2i.queries import breaker
+from i2i.models import CurrentUser
 from i2i.queries import sessions as queries
 from i2i.queries import tokens as token_queries
 from i2i.queries import users as queries_of_users
@@ -59,9 +57,7 @@ SAVED = {
 def register(app: Flask) -> None:
     """Know the user before each request; tell the templates."""
     app.before_request(require_user)
-    app.context_processor(
-        lambda: {"current_user": g.get("user"), "running": running(), "banner": banner()}
-    )
+    app.context_processor(lambda: {"current_user": g.get("user")})
 
 
 def current_user() -> CurrentUser:
@@ -126,48 +122,6 @@ def choose_first(user: CurrentUser) -> ResponseReturnValue | None:
 def wanted_path() -> str | None:
     """Where the user wanted to go, to get there later."""
     return request.full_path.rstrip("?") if request.method == "GET" else None
-
-
-def running() -> dict[str, object] | None:
-    """The newest batch at work, for the bar; None where the database was not asked."""
-    user = g.get("user")
-    if user is None or "connection" not in g:
-        return None
-    newest = batch_queries.find_newest_working(connection(), user_id=user.id)
-    if newest is None:
-        return None
-    from i2i.web import cards  # noqa: PLC0415 - cards links to pages that link here
-
-    return cards.running(connection(), batch_id=newest.id, user_id=user.id)
-
-
-def banner() -> dict[str, object] | None:
-    """Why no pictures are made just now, if they are not."""
-    user = g.get("user")
-    if user is None or "connection" not in g:
-        return None
-    state = breaker.find(connection(), user_id=user.id)
-    if state.opened_at is None or state.checked_at is None or state.next_check_at is None:
-        return None
-    why, over = {
-        "balance": (
-            "The account at fal has no balance left or is locked.",
-            "when it is topped up",
-        ),
-        "key": ("The account at fal does not take our key.", "when that is over"),
-    }[state.reason or "key"]
-    waits = "waits and starts by itself" if state.waiting == 1 else "wait and start by themselves"
-    return {
-        "title": "Making pictures is paused.",
-        "sentence": f"{why} Nothing failed and nothing is lost: "
-        f"{words.plural(state.waiting, 'picture')} {waits} {over}.",
-        "more": "Uploading, looking and downloading work as always. "
-        f"Last checked {words.clock(state.checked_at)}, "
-        f"again at {words.clock(state.next_check_at)}.",
-        "link": ("Billing at fal", "https://fal.ai/dashboard/billing")
-        if user.role == Role.ADMIN
-        else None,
-    }
 
 
 def own_path(text: str | None) -> str:
