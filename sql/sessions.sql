@@ -1,4 +1,4 @@
--- Sessions: signed-in browsers, and the buckets that limit tries at signing in.
+-- Sessions: signed-in browsers.
 
 -- name: create :one
 INSERT INTO sessions (token_hash, user_id, user_agent, ip_address)
@@ -55,36 +55,4 @@ DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions
     WHERE last_seen_at <= now() - interval '24 hours' OR created_at <= now() - interval '14 days'
     FOR UPDATE SKIP LOCKED
-);
-
--- name: wait_briefly :exec
--- To the end of this transaction: a limiter that cannot count refuses, instead of hanging.
-SELECT set_config('lock_timeout', '2s', true);
-
--- name: take_token :optional
--- One try from a bucket of `capacity` tries that refills evenly in `refill_seconds`. The row keeps
--- one instant: when the bucket is full again. No row comes back when no try is left, and a refused
--- try costs nothing, so waiting always helps. (The generic cell rate algorithm.)
-INSERT INTO rate_limits AS bucket (bucket, full_at)
-VALUES (%(bucket)s, now() + make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8))
-ON CONFLICT (bucket) DO UPDATE
-SET full_at = greatest(bucket.full_at, now())
-    + make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8)
-WHERE greatest(bucket.full_at, now())
-    + make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8)
-    <= now() + make_interval(secs => %(refill_seconds)s::float8)
-RETURNING full_at;
-
--- name: find_bucket :optional
-SELECT full_at FROM rate_limits WHERE bucket = %(bucket)s;
-
--- name: return_token :exec
--- A try that succeeded does not count.
-UPDATE rate_limits
-SET full_at = full_at - make_interval(secs => %(refill_seconds)s::float8 / %(capacity)s::float8)
-WHERE bucket = %(bucket)s;
-
--- name: delete_full_buckets :exec
-DELETE FROM rate_limits WHERE bucket IN (
-    SELECT bucket FROM rate_limits WHERE full_at < now() FOR UPDATE SKIP LOCKED
 );

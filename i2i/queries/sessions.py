@@ -1,11 +1,11 @@
-"""Sessions and rate limits: sql/sessions.sql."""
+"""Sessions: sql/sessions.sql."""
 
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Bucket, CurrentUser, Id, Session
+from i2i.models import CurrentUser, Id, Session
 from i2i.sql import load
 
 SQL = load("sessions")
@@ -55,31 +55,3 @@ def delete_of_user(conn: Connection[Any], *, user_id: UUID, keep: UUID | None = 
 
 def delete_expired(conn: Connection[Any]) -> int:
     return SQL["delete_expired"].execute(conn)
-
-
-def wait_briefly(conn: Connection[Any]) -> int:
-    """LockNotAvailable after two seconds of waiting, until the transaction ends."""
-    return SQL["wait_briefly"].execute(conn)
-
-
-def take_token(
-    conn: Connection[Any], *, bucket: str, capacity: int, refill_seconds: int
-) -> Bucket | None:
-    """Take one try from the bucket; None when there is none left."""
-    return SQL["take_token"].optional(
-        conn, Bucket, bucket=bucket, capacity=capacity, refill_seconds=refill_seconds
-    )
-
-
-def find_bucket(conn: Connection[Any], *, bucket: str) -> Bucket | None:
-    return SQL["find_bucket"].optional(conn, Bucket, bucket=bucket)
-
-
-def return_token(conn: Connection[Any], *, bucket: str, capacity: int, refill_seconds: int) -> int:
-    return SQL["return_token"].execute(
-        conn, bucket=bucket, capacity=capacity, refill_seconds=refill_seconds
-    )
-
-
-def delete_full_buckets(conn: Connection[Any]) -> int:
-    return SQL["delete_full_buckets"].execute(conn)

@@ -5,6 +5,7 @@ and reasons, never passwords, cookies, keys or prompts.
 """
 
 import logging
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -12,18 +13,15 @@ import psycopg
 from psycopg import Connection
 
 from i2i import origin
-from i2i.errors import DatabaseUnavailable
-from i2i.queries import audit, sessions
-from i2i.services import Connect
+from i2i.errors import DatabaseUnavailable, TooManyTries
+from i2i.queries import audit
+from i2i.services import Connect, buckets
 
 log = logging.getLogger("i2i.audit")
 
-WINDOW = 300
-"""Seconds in which the limits below hold."""
-
 MOST_REFUSALS, MOST_IN_ALL = 30, 1000
-"""Refusals that are recorded in a window, of one action and actor (or address) and of all: a flood
-must not fill the disk. What is beyond is refused all the same."""
+"""Refusals that are recorded in buckets.WINDOW, of one action and actor (or address) and of all: a
+flood must not fill the disk. What is beyond is refused all the same."""
 
 
 def record(
@@ -52,18 +50,10 @@ def record_refusal(
 ) -> None:
     """Write down what was refused, so many of a kind. Never raises: a refusal stays one."""
     who = origin.current()
-    buckets = {
-        f"audit {action} {who.actor or who.ip_address}": MOST_REFUSALS,
-        "audit": MOST_IN_ALL,
-    }
+    kind = f"audit {action} {who.actor or who.ip_address}"
     try:
-        with conn.transaction():
-            sessions.wait_briefly(conn)
-            for bucket, capacity in buckets.items():
-                if not sessions.take_token(
-                    conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW
-                ):
-                    return
+        with suppress(TooManyTries), conn.transaction():
+            buckets.take(conn, {kind: MOST_REFUSALS, "audit": MOST_IN_ALL})
             record(conn, action, target=target, detail=detail, outcome="refused")
     except psycopg.Error as error:
         log.warning("%s was refused, and not recorded: %s", action, type(error).__name__)

@@ -5,7 +5,6 @@ import hmac
 import ipaddress
 import secrets
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,15 +14,15 @@ from i2i import origin, passwords
 from i2i.config import Settings
 from i2i.errors import InvalidFields, NotFound, TooManyTries, WrongCredentials, plural
 from i2i.models import CurrentUser, User
+from i2i.queries import buckets as bucket_queries
 from i2i.queries import sessions, users
 from i2i.services import audit
+from i2i.services import buckets as bucket_service
 from i2i.services import users as user_service
 
-WINDOW = 300
-"""Seconds in which a bucket refills."""
-
-# Wrong tries in a window: for one account, from one address, and in all. Ten are many for a person
-# and few for a machine; what succeeds is given back, so an office behind one address has enough.
+# Wrong tries in buckets.WINDOW: for one account, from one address, and in all. Ten are many for a
+# person and few for a machine; what succeeds is given back, so an office behind one address has
+# enough.
 _PER_ACCOUNT, _PER_ADDRESS, _IN_ALL = 10, 10, 1000
 
 
@@ -84,7 +83,7 @@ def _begin(
             return None
         audit.record(conn, "session.created")
         sessions.delete_expired(conn)
-        sessions.delete_full_buckets(conn)
+        bucket_queries.delete_full(conn)
         if former_token:
             sessions.delete_by_token(conn, token_hash=passwords.hash_token(former_token))
         sessions.create(
@@ -230,35 +229,11 @@ def _try(
     known: str | None,
 ) -> bool:
     """Whether the password fits. Only a wrong one uses a try up, not a right or unchecked one."""
-    _take(conn, buckets)
+    bucket_service.take(conn, buckets)
     wrong = False
     try:
         wrong = not passwords.verify_password(password, known, rounds=settings.bcrypt_rounds)
     finally:
         if not wrong:
-            _give_back(conn, buckets)
+            bucket_service.give_back(conn, buckets)
     return not wrong
-
-
-def _take(conn: Connection[Any], buckets: dict[str, int]) -> None:
-    """A try from every bucket or from none. TooManyTries when one is empty.
-
-    A locked table is an OperationalError after two seconds: without a count nobody may try.
-    """
-    with conn.transaction():
-        sessions.wait_briefly(conn)
-        for bucket, capacity in buckets.items():
-            if not sessions.take_token(
-                conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW
-            ):
-                full = sessions.find_bucket(conn, bucket=bucket)
-                step = WINDOW / capacity
-                waiting = full.full_at.timestamp() - datetime.now(UTC).timestamp() if full else 0
-                raise TooManyTries(max(1, round(waiting - WINDOW + step)))
-
-
-def _give_back(conn: Connection[Any], buckets: dict[str, int]) -> None:
-    with conn.transaction():
-        sessions.wait_briefly(conn)
-        for bucket, capacity in buckets.items():
-            sessions.return_token(conn, bucket=bucket, capacity=capacity, refill_seconds=WINDOW)
