@@ -31,7 +31,9 @@ pick() { # expression over the JSON `d` on standard input
 # The same photo again is the same image, so a run that broke off can simply be run again.
 images=''
 for photo in "$folder"/*; do
-  id=$(ask POST /images --header 'Accept: application/json' --form "images=@$photo" |
+  # Between quotes a comma or a semicolon in the name is nothing but that.
+  quoted=$(printf '%s' "$photo" | sed 's/[\\"]/\\&/g')
+  id=$(ask POST /images --header 'Accept: application/json' --form "images=@\"$quoted\"" |
     pick "d['images'][0]['id']")
   images="$images --form image=$id"
   echo "uploaded $photo"
@@ -44,9 +46,11 @@ batch=$(ask POST /batches --header 'Accept: application/json' $images \
   --form "workflow=$workflow" --form "client_key=$key" | pick "d['id']")
 echo "making $url/batches/$batch"
 
-while status=$(ask GET "/batches/$batch" --header 'Accept: application/json' | pick "d['status']") &&
-  [ "$status" = working ]; do
+# An answer that does not come ends the run here, rather than with half of the pictures.
+status=working
+while [ "$status" = working ]; do
   sleep "${I2I_SECONDS:-5}"
+  status=$(ask GET "/batches/$batch" --header 'Accept: application/json' | pick "d['status']")
 done
 echo "the batch is $status"
 ask GET "/batches/$batch.zip" --output "$zip"
