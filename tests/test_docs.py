@@ -318,6 +318,15 @@ def test_every_fault_of_the_practice_server_is_documented():
     assert set(listed) == set(practice.FAULTS)
 
 
+@pytest.mark.parametrize(
+    "folder", ["i2i", "i2i/web", "i2i/services", "i2i/queries", "i2i/gateways"]
+)
+def test_every_module_is_on_the_map(folder):
+    names = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+    assert names, "the folder moved"
+    assert {name for name in names if name not in ARCHITECTURE} == set()
+
+
 def test_every_table_is_documented():
     schema = "".join(path.read_text() for path in (ROOT / "migrations").glob("*.sql"))
     names = set(re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", schema))
