@@ -39,7 +39,7 @@ ELSEWHERE = os.environ.get("I2I_JOURNEY_URL")
 
 @pytest.fixture(scope="session")
 def house(request, tmp_path_factory):
-    """One running i2i for all journeys, with two users; see `somebody`."""
+    """One running i2i for all browser tests; its two users are the journey's alone, see `somebody`."""
     if ELSEWHERE:
         http = urllib3.PoolManager(
             retries=False,

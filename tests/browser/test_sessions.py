@@ -8,9 +8,14 @@ from playwright.sync_api import expect
 
 
 @pytest.fixture
-def photo(house):
+def email(somebody):
+    return somebody().email
+
+
+@pytest.fixture
+def photo(house, email):
     """The address of a thumbnail of the user's."""
-    visitor = Visitor(house)
+    visitor = Visitor(house, email)
     image = visitor.upload("secret-coat.jpg", pictures.jpeg(pictures.photo(size=(320, 240))))
     path = f"/images/{image['id']}?size=thumb"
     wait_until(lambda: visitor.get(path).status == 200, what="a thumbnail")
@@ -18,10 +23,10 @@ def photo(house):
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["with-javascript", "without"])
-def test_who_has_signed_out_leaves_nothing_behind(house, open_page, photo, scripted):
+def test_who_has_signed_out_leaves_nothing_behind(open_page, email, photo, scripted):
     page = open_page(java_script_enabled=scripted)
     page.goto("/login")
-    page.get_by_label("E-mail").fill(houses.EMAIL)
+    page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(houses.PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     shown = page.locator(f'img[src="{photo}"]').first
@@ -36,7 +41,7 @@ def test_who_has_signed_out_leaves_nothing_behind(house, open_page, photo, scrip
     for _ in range(2):  # the account page, the upload page
         page.go_back()
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-        assert houses.EMAIL not in page.content()
+        assert email not in page.content()
         assert "secret-coat.jpg" not in page.content()
     page.goto(photo)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
