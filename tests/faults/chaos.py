@@ -261,7 +261,7 @@ class Chaos:
         while time.monotonic() - begin < REST_MINUTES * 60:
             self.watch()
             if self.options.hurry and time.monotonic() - hurried > 2:
-                self.hurry(self.end_pauses)
+                self.hurry(self.house.end_pauses)
                 hurried = time.monotonic()
             if self.is_at_rest():
                 return time.monotonic() - begin
@@ -271,13 +271,6 @@ class Chaos:
     def hurry(self, move):
         with suppress(psycopg.OperationalError):  # a deadlock with a claim; next time
             move()
-
-    def end_pauses(self):
-        """What waits is due. Leases stay: whoever has one now lives."""
-        with psycopg.connect(self.house.database, autocommit=True) as conn:
-            conn.execute("UPDATE processing_jobs SET run_after = now() WHERE run_after > now()")
-            conn.execute("UPDATE images SET run_after = now() WHERE run_after > now()")
-            conn.execute("UPDATE breaker SET next_check_at = now() WHERE next_check_at > now()")
 
     def is_at_rest(self):
         """Finished, or told to a person; and whoever looks for a lost answer has just looked."""

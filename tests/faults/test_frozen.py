@@ -127,7 +127,7 @@ def test_a_frozen_worker_wakes_up_and_changes_nothing(conn, house, tmp_path, mom
         conn.execute("NOTIFY i2i_work")
 
     def finished():
-        house.let_time_pass()
+        house.end_pauses()
         return house.query("SELECT FROM processing_jobs HAVING bool_and(status = 'completed')")
 
     wait_until(finished, what="all pictures")

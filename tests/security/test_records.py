@@ -352,5 +352,5 @@ def test_row_68_what_fal_does_not_answer_waits_and_costs_nothing(stack, prompted
         assert states(stack, batch) == ["pending"]
     finally:
         house.start_practice()
-    wait_until(lambda: house.let_time_pass() or states(stack, batch) == ["completed"], what="it")
+    wait_until(lambda: house.end_pauses() or states(stack, batch) == ["completed"], what="it")
     assert PASSWORD not in "".join(logs(stack).values())
