@@ -118,6 +118,10 @@ class StorageError(I2IError):
     """Bytes could not be kept or fetched: the disk is full, or the store does not answer."""
 
 
+class DamagedFile(StorageError):
+    """The store gave other bytes than it was given. Asking again does not help."""
+
+
 class DatabaseUnavailable(I2IError):
     """No PostgreSQL answers; the message is one line that says what to do."""
 

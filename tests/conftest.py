@@ -7,6 +7,8 @@ two connections, or a commit, asks for `database`, a fresh copy of the template.
 import ipaddress
 import os
 import sys
+import uuid
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import factories
 import psycopg
 import pytest
+import s3_servers
 
 from i2i import embedded
 from i2i.app import create_app
@@ -239,3 +242,33 @@ def stranger(conn):
 @pytest.fixture
 def admin(conn):
     return factories.make_user(conn, email="admin@example.com", role="admin")
+
+
+# --- S3 ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """Starts a server when a test first needs it; the variables that lead to it."""
+    running = {}
+    with ExitStack() as stack:
+
+        def server(name):
+            if name not in running:
+                folder = tmp_path_factory.mktemp("s3")
+                running[name] = stack.enter_context(s3_servers.serving(name, folder))
+            return running[name]
+
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """Makes the BLOB_URL of an empty place on a server, to which the environment now leads."""
+
+    def make(name):
+        for variable, value in s3_server(name).items():
+            monkeypatch.setenv(variable, value)
+        return f"s3://{s3_servers.BUCKET}/{uuid.uuid4().hex}"
+
+    return make

@@ -1,7 +1,7 @@
 """Pictures in a bucket of S3, or of anything that speaks its protocol. Alone knows boto3.
 
 Where the bucket is and who we are comes from the usual `AWS_*` variables and files. Every object
-carries the SHA-256 of its bytes: the store checks it when it takes them, we when we fetch them.
+carries the SHA-256 of its bytes: the store checks it when it takes them, we when we read it whole.
 """
 
 import base64
@@ -10,7 +10,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -20,8 +20,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from i2i.errors import NotFound, StorageError
-from i2i.gateways.storage import check_key, incoming
+from i2i.errors import DamagedFile, NotFound, StorageError
+from i2i.gateways.storage import check_key, incoming, writing
 
 CONNECT_SECONDS, READ_SECONDS, TRIES = 5, 30, 3
 
@@ -68,26 +68,25 @@ class S3Storage:
                     Metadata={"sha256": digest.hexdigest()},
                 )
         if self.size(key) != source.stat().st_size:
-            raise StorageError(DAMAGED)
+            raise DamagedFile(DAMAGED)
 
     def open(self, key: str) -> BinaryIO:
-        """As Storage.open; each seek begins a new request, so read on from there."""
-        return cast("BinaryIO", io.BufferedReader(_Object(self, key, size=self.size(key)), CHUNK))
+        """As Storage.open: one request, another for each leap. What is read whole is checked."""
+        return cast("BinaryIO", io.BufferedReader(_Object(self, key), CHUNK))
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
         """As Storage.local_path: a copy in DATA_DIR, checked, removed afterwards."""
-        with tempfile.TemporaryDirectory(dir=incoming(self._data_dir)) as folder:
-            path = Path(folder) / "copy"
-            with _failures():
-                found = self._client.get_object(**self._object(key))
-            with path.open("wb") as file, _failures():
-                shutil.copyfileobj(found["Body"], file, CHUNK)
-            expected = _sha256_of(found["Metadata"])
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != expected or path.stat().st_size != found["ContentLength"]:
-                raise StorageError(DAMAGED)
+        with writing("The file cannot be fetched."):
+            folder = tempfile.TemporaryDirectory(dir=incoming(self._data_dir))
+        with folder as name:
+            path = Path(name) / "copy"
+            with (
+                writing("The file cannot be fetched."),
+                path.open("wb") as file,
+                self.open(key) as stored,
+            ):
+                shutil.copyfileobj(stored, file, CHUNK)
             yield path
 
     def size(self, key: str) -> int:
@@ -98,8 +97,8 @@ class S3Storage:
     def sha256(self, key: str) -> str:
         """As Storage.sha256: all of it is read."""
         digest = hashlib.sha256()
-        with self.open(key) as file:
-            while chunk := file.read(CHUNK):
+        with closing(self.get(key)["Body"]) as body, _failures():
+            for chunk in body.iter_chunks(CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -131,24 +130,38 @@ class S3Storage:
                 for each in page.get("Contents", ()):
                     yield each["Key"].removeprefix(self._prefix)
 
-    def read_from(self, key: str, start: int) -> Any:
-        """The rest of an object from a byte on, as a stream."""
+    def get(self, key: str, *, start: int = 0) -> Any:
+        """S3's answer with the bytes from `start` on; its `Body` is the caller's to close."""
+        part = {"Range": f"bytes={start}-"} if start else {}
         with _failures():
-            found = self._client.get_object(**self._object(key), Range=f"bytes={start}-")
-        return found["Body"]
+            return self._client.get_object(**self._object(key), **part)
 
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
 
 class _Object(io.RawIOBase):
-    """An object as a file: read from one request for as long as nobody seeks."""
+    """An object as a file: one request for as long as reading goes straight on.
 
-    def __init__(self, store: S3Storage, key: str, *, size: int) -> None:
+    Read from end to end, its last bytes come only when all are those that `put` was given.
+    """
+
+    def __init__(self, store: S3Storage, key: str) -> None:
         super().__init__()
-        self._store, self._key, self._size = store, key, size
+        self._store, self._key = store, key
         self._place = 0
         self._stream: Any = None
+        found = self._begin()
+        self._size = int(found["ContentLength"])
+        self._expected = _sha256_of(found["Metadata"])
+
+    def _begin(self) -> Any:
+        """Ask for what lies from here on."""
+        self._let_go()
+        found = self._store.get(self._key, start=self._place)
+        self._stream, self._next = found["Body"], self._place
+        self._digest = None if self._place else hashlib.sha256()
+        return found
 
     def readable(self) -> bool:
         return True
@@ -161,23 +174,28 @@ class _Object(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        if base + offset != self._place:
-            self._let_go()
-            self._place = max(0, base + offset)
+        self._place = max(0, base + offset)
         return self._place
 
     def readinto(self, buffer: Any) -> int:
         if self._place >= self._size:
             return 0
-        if self._stream is None:
-            self._stream = self._store.read_from(self._key, self._place)
+        if self._stream is None or self._next != self._place:
+            self._begin()
         with _failures():
             data = self._stream.read(len(buffer))
-        if not data:
-            raise StorageError(DAMAGED)
+        self._place = self._next = self._place + len(data)
+        if not data or not self._is_right(data):
+            raise DamagedFile(DAMAGED)
         buffer[: len(data)] = data
-        self._place += len(data)
         return len(data)
+
+    def _is_right(self, data: bytes) -> bool:
+        """Whether all is well with these bytes, which the last ones show."""
+        if self._digest is None or self._expected is None:
+            return True
+        self._digest.update(data)
+        return self._next < self._size or self._digest.hexdigest() == self._expected
 
     def close(self) -> None:
         self._let_go()
@@ -190,7 +208,7 @@ class _Object(io.RawIOBase):
 
 
 def _sha256_of(metadata: dict[str, str]) -> str | None:
-    """What `put` wrote; some stores change the case of names."""
+    """What `put` wrote; some stores change the case of names. None for objects of others."""
     return {name.lower(): value for name, value in metadata.items()}.get("sha256")
 
 

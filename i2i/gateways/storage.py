@@ -169,6 +169,15 @@ def storage_error(error: OSError, otherwise: str) -> StorageError:
 
 
 @contextmanager
+def writing(otherwise: str) -> Iterator[None]:
+    """Turn what the operating system says of a write into `storage_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, otherwise) from error
+
+
+@contextmanager
 def _failures(otherwise: str) -> Iterator[None]:
     try:
         yield
@@ -199,14 +208,13 @@ class DirectoryStorage:
         target = self._path(key)
         partial = self.partial / uuid.uuid4().hex
         try:
-            self._make_folder(self.partial)
-            self._make_folder(target.parent)
-            _link_or_copy(source, partial)
-            _sync(partial)
-            partial.replace(target)
-            _sync(target.parent)
-        except OSError as error:
-            raise storage_error(error, "The file cannot be stored.") from error
+            with writing("The file cannot be stored."):
+                self._make_folder(self.partial)
+                self._make_folder(target.parent)
+                _link_or_copy(source, partial)
+                _sync(partial)
+                partial.replace(target)
+                _sync(target.parent)
         finally:
             # Still there after a failure, and where both names already were the same file.
             with suppress(OSError):

@@ -1,5 +1,6 @@
 """Uploads: the page, receiving files, and the bytes of pictures for those who own them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -244,16 +245,23 @@ def _bytes(*, key: str, mime_type: str, etag: str, name: str | None) -> Response
     """A private, cacheable answer that understands ranges and If-None-Match; `name` saves it."""
     shared = state()
     location = shared.settings.x_accel_redirect
-    size = shared.storage.size(key)
-    body = () if location else wrap_file(request.environ, shared.storage.open(key))
-    response = Response(body, mimetype=mime_type, direct_passthrough=True)
-    response.content_length = size
+    response = Response(mimetype=mime_type, direct_passthrough=True)
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     response.headers["Content-Security-Policy"] = IMAGE_CSP
     if name:
         response.headers["Content-Disposition"] = attachment(name)
     response.set_etag(etag)
     response.vary.add("Accept")  # the same URL answers with facts
+    if response.make_conditional(request).status_code != 200:
+        return response  # who has the bytes needs nothing of the store
+    if location or request.method == "HEAD":
+        size = shared.storage.size(key)
+    else:
+        file = shared.storage.open(key)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        response.response = wrap_file(request.environ, file)
+    response.content_length = size
     try:
         response.make_conditional(request, accept_ranges=True, complete_length=size)
     except RequestedRangeNotSatisfiable:

@@ -10,7 +10,6 @@ import sys
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -30,28 +29,11 @@ def store(tmp_path):
 @pytest.fixture(
     params=["folder", *(pytest.param(name, marks=pytest.mark.s3) for name in s3_servers.SERVERS)]
 )
-def any_store(request, tmp_path, s3_server, monkeypatch):
+def any_store(request, tmp_path, bucket):
     """A store of each kind, empty."""
     if request.param == "folder":
         return storage.make_storage(f"file://{tmp_path}/blobs", data_dir=tmp_path)
-    for name, value in s3_server(request.param).items():
-        monkeypatch.setenv(name, value)
-    return storage.make_storage(f"s3://{s3_servers.BUCKET}/{uuid.uuid4().hex}", data_dir=tmp_path)
-
-
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory):
-    """Starts a server when a test first needs it; the variables that lead to it."""
-    running = {}
-    with ExitStack() as stack:
-
-        def server(name):
-            if name not in running:
-                folder = tmp_path_factory.mktemp("s3")
-                running[name] = stack.enter_context(s3_servers.serving(name, folder))
-            return running[name]
-
-        yield server
+    return storage.make_storage(bucket(request.param), data_dir=tmp_path)
 
 
 @pytest.fixture
