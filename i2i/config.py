@@ -56,6 +56,7 @@ class Settings:
     fal_media_hosts: tuple[str, ...] = ("*.fal.media", "storage.googleapis.com")
     blob_url: str
     x_accel_redirect: str | None = None
+    s3_link_seconds: int = 0
     public_url: str | None = None
     trusted_proxies: int = 0
     trusted_hosts: tuple[str, ...] = ()
@@ -131,6 +132,9 @@ class Settings:
         x_accel_redirect = read("X_ACCEL_REDIRECT", None, _location)
         if x_accel_redirect and not blob_url.startswith("file:"):
             fail("X_ACCEL_REDIRECT", "needs files: BLOB_URL names another kind of store.")
+        s3_link_seconds = read("S3_LINK_SECONDS", 0, _whole(0, 3600))
+        if s3_link_seconds and not blob_url.startswith("s3:"):
+            fail("S3_LINK_SECONDS", "needs a bucket: BLOB_URL names another kind of store.")
         public_url = read("PUBLIC_URL", None, _public_url)
         if public_url and not public_url.startswith("https:") and not _is_loopback(queue_url):
             fail("PUBLIC_URL", "must be https: fal calls it. Only a practice server takes http.")
@@ -159,6 +163,7 @@ class Settings:
             fal_media_hosts=media_hosts,
             blob_url=blob_url,
             x_accel_redirect=x_accel_redirect,
+            s3_link_seconds=s3_link_seconds,
             public_url=public_url,
             trusted_proxies=read("TRUSTED_PROXIES", 0, _whole(0, 10)),
             trusted_hosts=trusted_hosts,

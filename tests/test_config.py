@@ -56,6 +56,8 @@ def test_defaults_hold_without_anything_but_a_secret():
         ("BLOB_URL", "s3:///prefix"),
         ("X_ACCEL_REDIRECT", "/pictures"),
         ("X_ACCEL_REDIRECT", "yes"),
+        ("S3_LINK_SECONDS", "60"),
+        ("S3_LINK_SECONDS", "3601"),
         ("PUBLIC_URL", "http://i2i.example.com"),
         ("TRUSTED_PROXIES", "yes"),
         ("MAX_UPLOAD_MB", "0"),
@@ -106,6 +108,13 @@ def test_only_files_are_sent_by_nginx():
     with pytest.raises(SystemExit) as caught:
         read(X_ACCEL_REDIRECT="/blobs/", BLOB_URL="s3://bucket/prefix")
     assert caught.value.code.startswith("i2i: X_ACCEL_REDIRECT needs files")
+
+
+def test_only_a_bucket_has_links():
+    assert read(S3_LINK_SECONDS="60", BLOB_URL="s3://bucket/prefix").s3_link_seconds == 60
+    with pytest.raises(SystemExit) as caught:
+        read(S3_LINK_SECONDS="60", BLOB_URL="file:///srv/blobs")
+    assert caught.value.code.startswith("i2i: S3_LINK_SECONDS needs a bucket")
 
 
 @pytest.mark.parametrize(

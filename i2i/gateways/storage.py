@@ -53,6 +53,13 @@ class Storage(Protocol):
         """A file with the bytes, only to be read and only inside `with`; NotFound without them."""
         ...
 
+    def link(self, key: str, *, disposition: str, mime_type: str, seconds: int) -> str | None:
+        """An address under which anybody may fetch the bytes for so long, as the headers say.
+
+        None where the store has no addresses. Whether there are bytes shows when it is used.
+        """
+        ...
+
     def size(self, key: str) -> int:
         """Bytes; NotFound without them."""
         ...
@@ -230,6 +237,9 @@ class DirectoryStorage:
         """As Storage.local_path: the stored file itself."""
         self.size(key)
         yield self._path(key)
+
+    def link(self, key: str, *, disposition: str, mime_type: str, seconds: int) -> None:
+        """As Storage.link: a folder has none."""
 
     def size(self, key: str) -> int:
         """As Storage.size."""

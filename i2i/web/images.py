@@ -217,6 +217,8 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     # Of the three only the original has bytes that a stranger chose: it is saved, never shown.
     name = image.original_filename if size is None or "download" in request.args else None
     if size is None:
+        if link := _link(image):
+            return link
         return _bytes(key=image.blob_url, mime_type=image.mime_type, etag=image.sha256, name=name)
     if size not in {"thumb", "preview"}:
         raise NotFound("There is no such size.")
@@ -227,6 +229,31 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
             headers={"Cache-Control": "no-store", "Content-Security-Policy": IMAGE_CSP},
         )
     return _copy(image, size=size, name=name)
+
+
+def _link(image: Image) -> ResponseReturnValue | None:
+    """Where a download comes from, when it may come from the bucket itself.
+
+    Only what is asked for to be saved: pages show pictures of this site alone. The store is asked
+    first, so that who wants a lost file reads our sentence and not the store's.
+    """
+    shared = state()
+    seconds = shared.settings.s3_link_seconds
+    if not seconds or request.method != "GET" or "download" not in request.args:
+        return None
+    shared.storage.size(image.blob_url)
+    url = shared.storage.link(
+        image.blob_url,
+        disposition=attachment(image.original_filename),
+        mime_type=image.mime_type,
+        seconds=seconds,
+    )
+    if url is None:
+        return None
+    answer = redirect(url)
+    answer.headers["Cache-Control"] = "private, no-store"
+    answer.vary.add("Accept")
+    return answer
 
 
 def thumbnail(image: Image) -> Response:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import house
 import pytest
 import s3_servers
+import urllib3
 
 from i2i.errors import DamagedFile
 from i2i.gateways import storage
@@ -123,3 +125,53 @@ except StorageError as error:
     assert done.stdout == "The file is larger than this site can keep. Nothing was stored.\n"
     assert done.stderr == ""
     assert not any(storage.incoming(tmp_path).iterdir())
+
+
+# --- Links ------------------------------------------------------------------------------------
+
+DISPOSITION = "attachment; filename=\"____.jpg\"; filename*=UTF-8''%D1%84%D0%BE%D1%82%D0%BE.jpg"
+
+
+def link(store, *, seconds=60):
+    return store.link(KEY, disposition=DISPOSITION, mime_type="image/jpeg", seconds=seconds)
+
+
+def fetch(url):
+    return urllib3.request("GET", url, timeout=house.PATIENCE)
+
+
+def test_a_link_opens_one_file_under_its_name(store, requests):
+    url = link(store)
+    assert requests == []
+    answer = fetch(url)
+    assert (answer.status, answer.data) == (200, DATA)
+    assert answer.headers["Content-Disposition"] == DISPOSITION
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert answer.headers["Cache-Control"] == "private, no-store"
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        ("original.jpg", "thumb.webp"),
+        ("X-Amz-Expires=60", "X-Amz-Expires=600"),
+        ("attachment", "inline"),
+        ("image%2Fjpeg", "text%2Fhtml"),
+        ("X-Amz-Signature=", "X-Amz-Signature=0"),
+    ],
+)
+def test_a_link_says_nothing_else(store, tmp_path, what, instead):
+    store.put(KEY.replace("original.jpg", "thumb.webp"), tmp_path / "source")
+    url = link(store)
+    assert what in url
+    assert fetch(url.replace(what, instead, 1)).status == 403
+
+
+def test_a_link_ends(store):
+    url = link(store, seconds=1)
+    answer = house.wait_until(
+        lambda: next((each for each in [fetch(url)] if each.status != 200), None),
+        what="the end of the link",
+    )
+    assert answer.status in {400, 403}
+    assert DATA[:100] not in answer.data

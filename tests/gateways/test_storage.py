@@ -208,6 +208,11 @@ def test_a_root_that_is_gone_is_not_made_again(store, source):
     assert not store.root.exists()
 
 
+def test_a_folder_has_no_links(store, source):
+    store.put(KEY, source)
+    assert store.link(KEY, disposition="attachment", mime_type="image/jpeg", seconds=60) is None
+
+
 def test_many_puts_and_deletes_at_once(store, source):
     failures = []
 
