@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.pq import Conninfo
 from psycopg_pool import ConnectionPool
 
 from i2i.config import ROOT, Settings
@@ -25,6 +26,15 @@ def url(settings: Settings) -> str:
 def direct_url(settings: Settings) -> str:
     """The URL that reaches the server itself, for migrations and LISTEN."""
     return settings.postgres_url_direct or url(settings)
+
+
+def environ(url: str) -> dict[str, str]:
+    """A URL as the variables of libpq: everybody on this machine can read a command line."""
+    return {
+        option.envvar.decode(): option.val.decode()
+        for option in Conninfo.parse(url.encode())
+        if option.envvar and option.val is not None
+    }
 
 
 def options(settings: Settings, *, application: str) -> dict[str, Any]:

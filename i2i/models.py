@@ -830,6 +830,41 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A backup that was found whole.
+
+    `taken_at` is how new its data are; `checked` of its `images` were read byte for byte.
+    """
+
+    id: UUID
+    taken_at: datetime
+    images: int
+    checked: int
+    verified_at: datetime
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowCounts:
+    """How many rows a database has where a missing one would hurt most."""
+
+    images: int
+    jobs: int
+    submissions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """An exported snapshot's name, its time, and what it holds (as RowCounts)."""
+
+    snapshot: str
+    taken_at: datetime
+    images: int
+    jobs: int
+    submissions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseFacts:
     """The server's version, and the bytes of this database."""
 

@@ -491,7 +491,7 @@ WHERE id = %(job_id)s AND fence = %(fence)s AND status = 'processing';
 -- name: release :exec
 -- The held rest of a pilot starts.
 UPDATE processing_jobs
-SET status = 'pending', run_after = now()
+SET status = 'pending', attention = NULL, run_after = now()
 WHERE batch_id = %(batch_id)s AND user_id = %(user_id)s AND status = 'held';
 
 -- name: retry :many

@@ -19,10 +19,14 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE O
 REVOKE UPDATE, DELETE ON audit_events, job_events, workflow_versions FROM i2i_app;
 REVOKE DELETE ON submissions FROM i2i_app;
 
--- One row for ever; a view; and yoyo's tables, of which the programs read what has been applied.
+-- One row for ever; a view; and yoyo's tables, which the programs read.
 REVOKE INSERT, DELETE ON breaker FROM i2i_app;
 REVOKE INSERT, UPDATE, DELETE ON job_cards FROM i2i_app;
 REVOKE ALL ON _yoyo_log, _yoyo_migration, _yoyo_version, yoyo_lock FROM i2i_app;
-GRANT SELECT ON _yoyo_migration TO i2i_app;
+GRANT SELECT ON _yoyo_log, _yoyo_migration, _yoyo_version, yoyo_lock TO i2i_app;
+
+-- A backup reads everything.
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO i2i_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO i2i_app;
 
 COMMIT;

@@ -8,6 +8,7 @@ def register(app: Flask) -> None:
     # Imported here: `python -m i2i.cli.run` imports this package too and needs none of them.
     from i2i.cli import (  # noqa: PLC0415
         audit,
+        backup,
         db,
         jobs,
         practice,
@@ -23,6 +24,7 @@ def register(app: Flask) -> None:
     db.group.add_command(studio.open_studio)
     for command in (
         audit.group,
+        backup.group,
         db.group,
         db.seed,
         jobs.group,

@@ -26,7 +26,6 @@ import psycopg
 from flask.cli import with_appcontext
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Conninfo
 
 from i2i import db, embedded
 from i2i.cli.console import (
@@ -160,13 +159,7 @@ def check() -> None:
 def shell(arguments: tuple[str, ...]) -> None:
     """Open pgcli or psql on the database; arguments after -- are its own."""
     program = shutil.which("pgcli") or shutil.which("psql") or bundled_psql()
-    url = db.direct_url(database_settings())
-    environ = os.environ | {
-        option.envvar.decode(): option.val.decode()
-        for option in Conninfo.parse(url.encode())
-        if option.envvar and option.val is not None
-    }
-    # By environment, because everybody on this machine can read a command line.
+    environ = os.environ | db.environ(db.direct_url(database_settings()))
     os.execve(program, [program, *arguments], environ)  # noqa: S606 - no shell is wanted
 
 

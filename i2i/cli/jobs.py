@@ -223,6 +223,7 @@ def stats(*, json_: bool) -> None:
                 "breaker": pause,
                 "attention": found.attention,
                 "workers": found.workers,
+                "backup": found.backup,
             }
         )
         return
@@ -241,6 +242,10 @@ def stats(*, json_: bool) -> None:
         )
     if not found.living:
         say("No worker is running: pictures wait")
+    if found.backup is None:
+        say("No backup was ever verified")
+    else:
+        say(f"Newest verified backup: of {found.backup.taken_at:%Y-%m-%d %H:%M}Z")
     if pause.opened_at is not None:
         say(
             f"Sending is paused since {pause.opened_at:%Y-%m-%d %H:%M}Z "

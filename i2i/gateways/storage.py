@@ -219,9 +219,9 @@ class DirectoryStorage:
                 self._make_folder(self.partial)
                 self._make_folder(target.parent)
                 _link_or_copy(source, partial)
-                _sync(partial)
+                sync(partial)
                 partial.replace(target)
-                _sync(target.parent)
+                sync(target.parent)
         finally:
             # Still there after a failure, and where both names already were the same file.
             with suppress(OSError):
@@ -298,7 +298,7 @@ class DirectoryStorage:
         if folder.parent != self.root:
             self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -310,7 +310,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's bytes, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

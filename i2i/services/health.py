@@ -6,8 +6,11 @@ from typing import Any
 
 from psycopg import Connection
 
-from i2i.models import AttentionCount, Breaker, QueueCount, Spending, WorkerRow
-from i2i.queries import breaker, jobs, submissions, workers
+from i2i.models import AttentionCount, Backup, Breaker, QueueCount, Spending, WorkerRow
+from i2i.queries import backups, breaker, jobs, submissions, workers
+
+OLD_BACKUP_SECONDS = 2 * 86400.0
+"""Two days: of a nightly backup one may fail before somebody is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +18,7 @@ class Health:
     """Jobs by state, money, what stands still, and who works.
 
     `today` is what was sent since midnight UTC; `counted_today` is what counts against the limit
-    of the day, waiting pictures included.
+    of the day, waiting pictures included. `backup` is the newest that was found whole.
     """
 
     queue: list[QueueCount]
@@ -25,6 +28,7 @@ class Health:
     breaker: Breaker
     attention: list[AttentionCount]
     workers: list[WorkerRow]
+    backup: Backup | None
 
     @property
     def living(self) -> list[WorkerRow]:
@@ -43,6 +47,7 @@ def read(conn: Connection[Any]) -> Health:
         breaker=breaker.find(conn),
         attention=jobs.count_attention(conn),
         workers=workers.list_all(conn),
+        backup=backups.find_newest(conn),
     )
 
 

@@ -80,7 +80,7 @@ def check(conn: Connection[Any], storage: Storage) -> Report:
     findings: list[Finding] = []
     known: list[StoredImage] = []
     number = 0
-    for image in _rows(conn):
+    for image in rows(conn):
         number += 1
         kind = _examine(storage, image)
         if kind in LOST and image.lost_at:
@@ -91,7 +91,8 @@ def check(conn: Connection[Any], storage: Storage) -> Report:
     return Report(images=number, files=files, findings=[*findings, *orphans], known=known)
 
 
-def _rows(conn: Connection[Any]) -> Iterator[StoredImage]:
+def rows(conn: Connection[Any]) -> Iterator[StoredImage]:
+    """Every image, page by page."""
     last = None
     while page := images.page_stored(conn, page_size=AT_ONCE, after_id=last):
         yield from page

@@ -218,6 +218,8 @@ def _is_late(elapsed: int | None, usual: float | None) -> bool:
 def describe_state(row: JobCard, *, outlook: Outlook) -> State:
     """The state's glyph, word and fact."""
     match row.status:
+        case JobStatus.HELD if row.attention:
+            return State("held", "amber", "Held", "perhaps made before", "perhaps made")
         case JobStatus.HELD:
             return State("held", "quiet", "Held", "waits for you")
         case JobStatus.PENDING:
@@ -315,6 +317,8 @@ def _amount(word: str, amount: Decimal | None) -> str:
 
 def explain(row: JobCard) -> Words | None:
     """Title, sentence and money where there is no picture to show; None where there is one."""
+    if row.status == JobStatus.HELD and row.attention:
+        return Words("Held", row.attention, "", "amber")
     if row.status == JobStatus.FAILED:
         title = of_code(row.error_code).title
         return Words(title, row.error_message or "", charge(row), "red")

@@ -96,6 +96,7 @@ class _Site(Collector):
             yield from _of_money(standing, sent, limit=self._state.settings.daily_pictures)
             yield from _of_workers(standing)
             yield from _of_bytes(kept)
+            yield _of_backup(standing)
         yield from _of_disk(self._state.settings.data_dir)
 
 
@@ -164,6 +165,11 @@ def _of_bytes(kept: list[ImageBytes]) -> Iterator[Metric]:
         images.add_metric([kind], each.count)
     yield stored
     yield images
+
+
+def _of_backup(standing: Health) -> Metric:
+    age = standing.backup.age_seconds if standing.backup else float("inf")
+    return _gauge("i2i_backup_age_seconds", "Of the newest backup that was found whole.", age)
 
 
 def _of_disk(folder: Path) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from i2i.queries import jobs
 
 LEGAL = {
     "held": {"pending", "cancelled", "failed"},
-    "pending": {"submitting", "cancelled", "failed"},
+    "pending": {"submitting", "cancelled", "failed", "held"},
     "submitting": {"pending", "processing", "unknown", "failed", "cancelled"},
     "unknown": {"processing", "pending", "failed", "cancelled"},
     "processing": {"storing", "failed", "cancelled", "unknown"},

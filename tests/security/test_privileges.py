@@ -191,6 +191,7 @@ def test_row_59_the_whole_job_is_done_without_rights_on_the_schema(house):
     assert visitor.post(f"/jobs/{one['id']}/verdict", {"verdict": "approved"}).status < 400
     assert visitor.post(f"/jobs/{two['id']}/delete").status < 400
     assert visitor.post("/trash/empty").status < 400
+    house.flask("backup", "create", str(house.folder / "backups"))
     house.flask("workflows", "disable", "mannequin-to-human-v2")
     house.flask("users", "unwhitelist", houses.EMAIL)
     house.flask("worker", "--once")

@@ -55,6 +55,7 @@ def test_the_site_in_numbers(metered, conn):
     assert answer.content_type.startswith("text/plain")
     found = numbers(answer.text)
     assert found["i2i_database_up"] == 1
+    assert found["i2i_backup_age_seconds"] == float("inf"), "none was verified"
     assert found["i2i_jobs{status=pending}"] == 1
     assert found["i2i_jobs{status=unknown}"] == 0
     assert found["i2i_jobs_oldest_seconds{status=pending}"] >= 0

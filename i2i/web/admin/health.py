@@ -16,6 +16,7 @@ from i2i.explanations import without_inputs
 from i2i.gateways.storage import space
 from i2i.models import (
     AttentionCount,
+    Backup,
     Breaker,
     FailedRequest,
     JobStatus,
@@ -126,6 +127,7 @@ def gather(conn: Connection[Any], standing: Health) -> Iterator[Fact]:
     yield _of_today(standing.counted_today)
     yield from _of_attention(standing.attention)
     yield from _of_disks()
+    yield _of_backup(standing.backup)
     yield from _of_proxies()
 
 
@@ -238,6 +240,20 @@ def _of_disks() -> Iterator[Fact]:
             seen.add(disk.device)
             room = f"{gigabytes(disk.free)} free of {gigabytes(disk.total)}"
             yield Fact(tone=tone_of_disk(disk.free, disk.total), word=word, fact=room)
+
+
+def _of_backup(row: Backup | None) -> Fact:
+    """How much would be lost: the age of the newest backup that was found whole."""
+    if row is None:
+        tone = "fine" if settings().practice else "warning"
+        return Fact(tone=tone, word="Backup", fact="none was ever verified")
+    old = row.age_seconds > service.OLD_BACKUP_SECONDS
+    return Fact(
+        tone="warning" if old else "fine",
+        word="Backup",
+        fact=f"{seconds(row.age_seconds)} old, found whole {day(row.verified_at)} · "
+        f"{plural(row.images, 'image')}, {row.checked:,} of them read",
+    )
 
 
 def tone_of_disk(free: int, total: int) -> str:

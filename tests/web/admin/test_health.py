@@ -1,13 +1,15 @@
 """The page that an operator opens when something is wrong."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import factories
 import pages
 import pytest
 
 from i2i import __version__, db
-from i2i.queries import breaker, submissions
+from i2i.queries import backups, breaker, submissions
 from i2i.web.admin.health import tone_of_disk
 
 SECRET = "A person wearing the autumn coat that nobody may know of"
@@ -83,6 +85,22 @@ def test_a_worker_of_another_release_is_named(as_admin, conn):
     make_worker(conn, release="0.0.9")
     tone, fact = facts_of(as_admin)["Worker on studio"]
     assert (tone, f"runs release 0.0.9, these pages {__version__}" in fact) == ("warning", True)
+
+
+def test_the_newest_backup_that_was_found_whole(as_admin, conn):
+    assert facts_of(as_admin)["Backup"] == ("warning", "none was ever verified")
+    for hours in (50, 5):
+        backups.save_verified(
+            conn,
+            backup_id=uuid4(),
+            taken_at=datetime.now(UTC) - timedelta(hours=hours),
+            images=3000,
+            checked=200,
+        )
+        tone, fact = facts_of(as_admin)["Backup"]
+        assert tone == ("warning" if hours == 50 else "fine")
+        assert fact.startswith(f"{hours} h old, found whole ")
+        assert fact.endswith(" · 3,000 images, 200 of them read")
 
 
 def test_a_missing_migration_is_trouble(as_admin, conn):

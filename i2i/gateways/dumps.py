@@ -1,0 +1,195 @@
+"""Folders of backups, and PostgreSQL's own programs that fill and read them. Alone runs those.
+
+blobs/                      the files of pictures, shared by all backups of the folder
+20261123T113000Z/           one backup, named for its time in UTC
+    database.dump           pg_dump's custom format
+    files.txt               a line for each file of its rows: checksum or "-", bytes or "-", key
+    manifest.json           what it holds; a folder without one is no backup
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from i2i import db, embedded
+from i2i.errors import DatabaseUnavailable, Refused, StorageError
+from i2i.gateways.storage import DirectoryStorage, storage_error, sync
+
+NAME = re.compile(r"\d{8}T\d{6}Z")
+
+DUMP, FILES, MANIFEST = "database.dump", "files.txt", "manifest.json"
+
+
+class Shelf:
+    """A folder of backups."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = DirectoryStorage(folder / "blobs")
+
+    def names(self) -> list[str]:
+        """The finished backups, oldest first."""
+        return sorted(
+            path.parent.name
+            for path in self.folder.glob(f"*/{MANIFEST}")
+            if NAME.fullmatch(path.parent.name)
+        )
+
+    @contextmanager
+    def filling(self, name: str) -> Iterator[Path]:
+        """A folder to fill, which counts as a backup of this name only when nothing was raised."""
+        unfinished = self.folder / f".{name}"
+        try:
+            self.blobs.root.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(mode=0o750)
+            yield unfinished
+            for path in unfinished.iterdir():
+                sync(path)
+            sync(unfinished)
+            unfinished.rename(self.folder / name)
+            sync(self.folder)
+        except OSError as error:
+            raise storage_error(error, "The folder of backups cannot be written.") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def path(self, name: str, file: str) -> Path:
+        """Where one file of a backup lies."""
+        return self.folder / name / file
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """What was written of a backup; Refused when it cannot be read."""
+        try:
+            found = json.loads(self.path(name, MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise Refused(f"{self.folder / name} is no backup of i2i.") from None
+        if not isinstance(found, dict):
+            raise Refused(f"{self.folder / name} is no backup of i2i.")
+        return found
+
+    def files(self, name: str) -> Iterator[tuple[str | None, int | None, str]]:
+        """Checksum, bytes and key of each file, the first two where they are known."""
+        return read_files(self.path(name, FILES))
+
+    def forget(self, name: str) -> None:
+        """Remove a backup; the files of pictures stay."""
+        # Without its manifest it is none any more, however far this gets.
+        self.path(name, MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / name)
+
+
+def write_files(path: Path, lines: Iterator[tuple[str | None, int | None, str]]) -> None:
+    """What `read_files` reads."""
+    with path.open("x", encoding="ascii") as file:
+        for checksum, size, key in lines:
+            file.write(f"{checksum or '-'} {'-' if size is None else size} {key}\n")
+
+
+def read_files(path: Path) -> Iterator[tuple[str | None, int | None, str]]:
+    """The lines of a list of files, as Shelf.files gives them."""
+    with path.open(encoding="ascii") as file:
+        for line in file:
+            checksum, size, key = line.rstrip("\n").split(" ", 2)
+            yield None if checksum == "-" else checksum, None if size == "-" else int(size), key
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
+    """The last file of a backup."""
+    (folder / MANIFEST).write_text(f"{json.dumps(manifest, indent=2)}\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file; StorageError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StorageError(f"{path.name} cannot be read.") from error
+
+
+# --- PostgreSQL's programs
+
+
+def dump(url: str, *, server_version: int, snapshot: str, target: Path) -> None:
+    """Write a database into a file, as a snapshot that another connection holds open shows it.
+
+    Args:
+        url: libpq's; its password goes by environment.
+        server_version: as libpq tells it, 180006 is 18.6.
+        snapshot: what pg_export_snapshot() returned.
+        target: must not be there yet.
+
+    Raises:
+        Refused: there is no program of the server's version, or it fails; one line.
+    """
+    _run(
+        "pg_dump",
+        *("--format=custom", f"--snapshot={snapshot}", f"--file={target}"),
+        url=url,
+        server_version=server_version,
+    )
+
+
+def restore(url: str, *, server_version: int, source: Path) -> None:
+    """Fill an empty database from a file, wholly or not at all; the role of `url` will own it.
+
+    Raises:
+        Refused: there is no program of the server's version, or it fails; one line.
+    """
+    options = ["--no-owner", "--no-acl", "--exit-on-error", "--single-transaction"]
+    name = db.environ(url).get("PGDATABASE", "")
+    _run(
+        "pg_restore",
+        *(*options, f"--dbname={name}", str(source)),
+        url=url,
+        server_version=server_version,
+    )
+
+
+def _run(name: str, *options: str, url: str, server_version: int) -> None:
+    program = _program(name, major=server_version // 10_000)
+    done = subprocess.run(
+        [program, "--no-password", *options],
+        env=os.environ | db.environ(url) | {"LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        # Further lines may show rows.
+        lines = [line for line in done.stderr.splitlines() if "error:" in line]
+        why = lines[0].partition("error:")[2].strip() if lines else "no reason given"
+        raise Refused(f"{name} failed: {why}")
+
+
+def _program(name: str, *, major: int) -> Path:
+    """That of the server's version: an older one refuses it, a newer writes what it cannot read."""
+    folders = [Path(f"/usr/lib/postgresql/{major}/bin")]
+    with suppress(DatabaseUnavailable):
+        folders.append(embedded.binaries())
+    places = [folder / name for folder in folders]
+    if found := shutil.which(name):
+        places.append(Path(found))
+    for place in places:
+        if place.exists() and _major_of(place) == major:
+            return place
+    raise Refused(
+        f"{name} of PostgreSQL {major}, the server's version, is not installed. "
+        f"Install it: apt-get install postgresql-client-{major}"
+    )
+
+
+def _major_of(program: Path) -> int | None:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\) (\d+)", done.stdout)
+    return int(found[1]) if found else None

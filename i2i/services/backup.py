@@ -1,0 +1,347 @@
+"""Backups: the database and the files of its pictures, together; and the way back.
+
+The snapshot comes first, the files after it. A row is written after its bytes, and bytes go after
+their row, so that every row of the snapshot has its bytes unless they were deleted for good
+afterwards. Those are named in the manifest; nothing else may be missing.
+
+Money: a database that was restored does not know what was sent after its snapshot. What had left
+before is looked for at fal by its id or its token, as after any crash. What had not left is held,
+until a person who takes the risk lets it go.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg import Connection, IsolationLevel
+
+from i2i import __version__, db, embedded
+from i2i.config import Settings
+from i2i.errors import DamagedFile, NotFound, Refused
+from i2i.gateways import dumps
+from i2i.gateways.dumps import Shelf
+from i2i.gateways.storage import Storage, image_key
+from i2i.models import Snapshot, StoredImage
+from i2i.queries import backups, images
+from i2i.services.images import workspace
+from i2i.services.storage import COPIES, rows
+
+FORMAT = 1
+
+CHUNK = 1024 * 1024
+
+HELD = (
+    "Held since a restore. It may have been made and charged after the backup of {taken_at}; "
+    "let go, it is made and charged anew."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A finished backup: `copied` of its `files` were not in the folder before.
+
+    `deleted` are keys that users removed for good while it was made, `missing` those that were not
+    in the store, or not as their rows say, though their rows are still there.
+    """
+
+    name: str
+    images: int
+    files: int
+    copied: int
+    deleted: Sequence[str]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a restore of a backup showed; whole when there are no `findings`, each (what, key).
+
+    `checked` originals of `images` were read byte for byte.
+    """
+
+    id: UUID
+    name: str
+    taken_at: datetime
+    images: int
+    checked: int
+    findings: Sequence[tuple[str, str]]
+
+
+# --- create
+
+
+def create(conn: Connection[Any], storage: Storage, *, url: str, shelf: Shelf) -> Created:
+    """Back everything up while programs go on.
+
+    Args:
+        conn: a direct connection of its own; its isolation is changed.
+        storage: where the files are.
+        url: the same database for pg_dump.
+        shelf: where to.
+    """
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    with shelf.filling(name) as folder:
+        snapshot = _dump(conn, url=url, folder=folder)
+        files, copied = 0, 0
+        deleted: list[str] = []
+        missing: list[str] = []
+        for checksum, size, key in dumps.read_files(folder / dumps.FILES):
+            files += 1
+            if _is_there(shelf.blobs, key, size=size):
+                continue
+            try:
+                _copy(key, source=storage, target=shelf.blobs, sha256=checksum, workspace=folder)
+                copied += 1
+            except (NotFound, DamagedFile):
+                (missing if _is_wanted(conn, key) else deleted).append(key)
+        manifest = {
+            "format": FORMAT,
+            "id": str(uuid4()),
+            "taken_at": snapshot.taken_at.isoformat(),
+            "release": __version__,
+            "server_version": conn.info.server_version,
+            "images": snapshot.images,
+            "jobs": snapshot.jobs,
+            "submissions": snapshot.submissions,
+            "dump_sha256": dumps.sha256_of(folder / dumps.DUMP),
+            "deleted": deleted,
+            "missing": missing,
+        }
+        dumps.write_manifest(folder, manifest)
+    return Created(
+        name=name,
+        images=snapshot.images,
+        files=files,
+        copied=copied,
+        deleted=deleted,
+        missing=missing,
+    )
+
+
+def _dump(conn: Connection[Any], *, url: str, folder: Path) -> Snapshot:
+    """The dump and the list of its files, both of one snapshot.
+
+    The transaction is open while pg_dump runs, which needs it only to begin. It locks nothing.
+    """
+    conn.isolation_level = IsolationLevel.REPEATABLE_READ
+    conn.read_only = True
+    with conn.transaction():
+        snapshot = backups.export_snapshot(conn)
+        dumps.write_files(folder / dumps.FILES, _files(conn))
+        dumps.dump(
+            url,
+            server_version=conn.info.server_version,
+            snapshot=snapshot.snapshot,
+            target=folder / dumps.DUMP,
+        )
+    conn.isolation_level = conn.read_only = None
+    return snapshot
+
+
+def _files(conn: Connection[Any]) -> Iterator[tuple[str | None, int | None, str]]:
+    for image in rows(conn):
+        yield from _files_of(image)
+
+
+def _files_of(image: StoredImage) -> Iterator[tuple[str | None, int | None, str]]:
+    """Checksum, bytes and key; of the copies only the key is known. What is lost has none."""
+    if image.lost_at:
+        return
+    yield image.sha256, image.file_size, image.blob_url
+    if image.has_preview:
+        for name in COPIES:
+            yield None, None, image_key(image.user_id, image.id, name)
+
+
+def _is_there(storage: Storage, key: str, *, size: int | None) -> bool:
+    """Whether it was copied before: a key is written once, with the bytes that belong to it."""
+    try:
+        found = storage.size(key)
+    except NotFound:
+        return False
+    return size in {None, found}
+
+
+def _copy(
+    key: str, *, source: Storage, target: Storage, sha256: str | None, workspace: Path
+) -> None:
+    """A real copy, never a link, compared with its checksum on the way."""
+    digest = hashlib.sha256()
+    copy = workspace / "copy"
+    try:
+        with source.open(key) as stream, copy.open("wb") as file:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+        if sha256 not in {None, digest.hexdigest()}:
+            raise DamagedFile("Its bytes are not those that the row names.")
+        target.put(key, copy)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _is_wanted(conn: Connection[Any], key: str) -> bool:
+    """Whether a row still has this file: it is deleted before its bytes."""
+    image = images.find_stored(conn, image_id=UUID(key.split("/")[2]))
+    return image is not None and key in {known for _, _, known in _files_of(image)}
+
+
+# --- verify
+
+
+def verify(
+    settings: Settings,
+    *,
+    shelf: Shelf,
+    name: str,
+    sample: int | None,
+    scratch: Path | None = None,
+) -> Verified:
+    """Restore a backup into a server of its own, and hold the files against what is in it.
+
+    Every file that a row names must be there with its size; about `sample` originals (None: all)
+    are read and compared with their checksums. The server lies in `scratch`, or /tmp, and is
+    removed at the end.
+
+    Raises:
+        Refused: it cannot be restored.
+    """
+    manifest = shelf.manifest(name)
+    dump = shelf.path(name, dumps.DUMP)
+    findings = []
+    if dumps.sha256_of(dump) != manifest["dump_sha256"]:
+        findings.append(("checksum", dumps.DUMP))
+    checked = 0
+    with _restored(settings, dump, scratch=scratch) as conn:
+        counted = backups.count_rows(conn)
+        findings += [
+            (f"{getattr(counted, noun)} instead of {manifest[noun]}", noun)
+            for noun in ("images", "jobs", "submissions")
+            if getattr(counted, noun) != manifest[noun]
+        ]
+        gone = set(manifest["deleted"])
+        for image in rows(conn):
+            reads = sample is None or random.random() * counted.images < sample  # noqa: S311
+            checked += reads and not image.lost_at
+            found = _examine(shelf.blobs, image, reads=reads)
+            findings += [(what, key) for key, what in found if key not in gone]
+    return Verified(
+        id=UUID(manifest["id"]),
+        name=name,
+        taken_at=datetime.fromisoformat(manifest["taken_at"]),
+        images=counted.images,
+        checked=checked,
+        findings=findings,
+    )
+
+
+@contextmanager
+def _restored(settings: Settings, dump: Path, *, scratch: Path | None) -> Iterator[Connection[Any]]:
+    """A connection to a dump's database, on a server that is removed afterwards."""
+    server = embedded.start_throwaway(scratch)
+    try:
+        there = replace(settings, postgres_url=server.url, postgres_url_direct=server.url)
+        with closing(db.connect(there, application="i2i verify")) as conn:
+            dumps.restore(server.url, server_version=conn.info.server_version, source=dump)
+            if pending := db.pending_migrations(conn):
+                raise Refused(f"It is older than {pending[0]}: verify it with its own release.")
+            yield conn
+    finally:
+        server.remove()
+
+
+def _examine(storage: Storage, image: StoredImage, *, reads: bool) -> Iterator[tuple[str, str]]:
+    """Key and what is wrong, for each file of a row."""
+    for checksum, size, key in _files_of(image):
+        try:
+            if size not in {None, storage.size(key)}:
+                yield key, "size"
+            elif reads and checksum not in {None, storage.sha256(key)}:
+                yield key, "checksum"
+        except NotFound:
+            yield key, "missing"
+
+
+def record(conn: Connection[Any], *, found: Verified) -> None:
+    """Remember that a backup was found whole: pages and alerts tell its age."""
+    backups.save_verified(
+        conn,
+        backup_id=found.id,
+        taken_at=found.taken_at,
+        images=found.images,
+        checked=found.checked,
+    )
+
+
+# --- restore
+
+
+def restore(
+    conn: Connection[Any],
+    *,
+    url: str,
+    shelf: Shelf,
+    name: str,
+    migrate: Callable[[], object],
+    hold: bool,
+) -> int:
+    """Fill an empty database, bring it up to this release, and hold what had not left; how many.
+
+    Args:
+        conn: a direct connection of its own, to be closed afterwards: until then no worker sends.
+        url: the same database for pg_restore.
+        shelf: where from.
+        name: which backup.
+        migrate: applies what this release has and the backup has not.
+        hold: False when nothing can have been sent since, as when all was stopped before.
+    """
+    manifest = shelf.manifest(name)
+    dump = shelf.path(name, dumps.DUMP)
+    if dumps.sha256_of(dump) != manifest["dump_sha256"]:
+        raise Refused(f"{dump} is not as it was written. Choose another backup.")
+    if number := backups.count_tables(conn).count:
+        raise Refused(
+            f"The database has {number} tables. Restore into an empty one; nothing was changed."
+        )
+    backups.lock_queue(conn)
+    dumps.restore(url, server_version=conn.info.server_version, source=dump)
+    migrate()
+    if not hold:
+        return 0
+    taken_at = datetime.fromisoformat(manifest["taken_at"])
+    return hold_unsent(conn, taken_at=taken_at)
+
+
+def hold_unsent(conn: Connection[Any], *, taken_at: datetime) -> int:
+    """Hold what had not left when a backup was taken, for nobody knows what has left since."""
+    attention = HELD.format(taken_at=f"{taken_at.astimezone(UTC):%d %B %Y, %H:%M} UTC")
+    with conn.transaction():
+        backups.return_unsent(conn)
+        backups.abandon_unsent(conn, detail="not sent when the backup was taken")
+        return backups.hold_unsent(conn, attention=attention)
+
+
+def restore_files(
+    conn: Connection[Any], storage: Storage, settings: Settings, *, shelf: Shelf
+) -> tuple[int, list[str]]:
+    """Copy the files that rows name into the store; how many, and the keys that no backup here has.
+
+    May be repeated: what is there already is left alone.
+    """
+    copied, missing = 0, []
+    with workspace(settings) as folder:
+        for checksum, size, key in _files(conn):
+            if _is_there(storage, key, size=size):
+                continue
+            try:
+                _copy(key, source=shelf.blobs, target=storage, sha256=checksum, workspace=folder)
+                copied += 1
+            except (NotFound, DamagedFile):
+                missing.append(key)
+    return copied, missing
