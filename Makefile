@@ -39,7 +39,7 @@ corpus: $(VENV)/corpus/.fetched ## feed the 1,000 pictures of Pillow's own tests
 	@$(BIN)/python -m pytest -q -m heavy tests/heavy/test_corpus.py $(ARGS)
 
 s3: $(VENV)/.s3 ## hold the store to its contract on real S3 servers, which are installed into .venv
-	@I2I_S3_BIN=$(CURDIR)/$(BIN) $(BIN)/python -m pytest -q -m s3 tests/gateways tests/web/test_bucket.py $(ARGS)
+	@I2I_S3_BIN=$(CURDIR)/$(BIN) $(BIN)/python -m pytest -q -m s3 tests/gateways tests/web/test_bucket.py tests/cli/test_storage.py $(ARGS)
 
 scan: $(VENV)/.test ## let wapiti and sqlmap try the running stack, each in a throw-away environment; half an hour
 	@PYTHONPATH=.:tests $(BIN)/python tests/security/scan.py $(and $(MINUTES),--minutes $(MINUTES)) $(ARGS)

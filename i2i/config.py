@@ -128,7 +128,7 @@ class Settings:
                 "FAL_MEDIA_HOSTS",
                 "names an exact origin, which is for tests, beside a queue elsewhere.",
             )
-        blob_url = read("BLOB_URL", f"file://{data_dir}/blobs", _blob_url)
+        blob_url = read("BLOB_URL", f"file://{data_dir}/blobs", store_url)
         x_accel_redirect = read("X_ACCEL_REDIRECT", None, _location)
         if x_accel_redirect and not blob_url.startswith("file:"):
             fail("X_ACCEL_REDIRECT", "needs files: BLOB_URL names another kind of store.")
@@ -293,7 +293,8 @@ def _public_url(text: str) -> str | None:
     return text.rstrip("/")
 
 
-def _blob_url(text: str) -> str:
+def store_url(text: str) -> str:
+    """The URL of a store of pictures; Problem when it is none."""
     parts = _split(text)
     if parts.scheme == "file" and parts.path.startswith("/"):
         return text

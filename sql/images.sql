@@ -174,6 +174,12 @@ SELECT id, user_id, is_processed, original_filename, blob_url, sha256, file_size
 FROM images
 WHERE id = %(image_id)s;
 
+-- name: list_stored :many
+SELECT id, user_id, is_processed, original_filename, blob_url, sha256, file_size, has_preview, lost_at
+FROM images
+WHERE id = ANY(%(image_ids)s::uuid[])
+ORDER BY id;
+
 -- name: stored_bytes :one
 SELECT coalesce(sum(file_size), 0)::bigint AS count FROM images WHERE user_id = %(user_id)s;
 

@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from i2i.errors import DamagedFile, NotFound, StorageError
-from i2i.gateways.storage import check_key, incoming, writing
+from i2i.gateways.storage import KEY, File, check_key, incoming, writing
 
 CONNECT_SECONDS, READ_SECONDS, TRIES = 5, 30, 3
 
@@ -69,7 +69,7 @@ class S3Storage:
                     Metadata={"sha256": digest.hexdigest()},
                 )
         if self.size(key) != source.stat().st_size:
-            raise DamagedFile(DAMAGED)
+            raise StorageError(DAMAGED)
 
     def open(self, key: str) -> BinaryIO:
         """As Storage.open: one request, another for each leap. What is read whole is checked."""
@@ -136,14 +136,20 @@ class S3Storage:
             self._client.delete_object(**self._object(key))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """As Storage.keys; S3 lists in the order of the bytes, a thousand a request."""
+        """As Storage.keys."""
+        return (file.key for file in self.files(prefix))
+
+    def files(self, prefix: str = "") -> Iterator[File]:
+        """As Storage.files; S3 lists in the order of the bytes, a thousand a request."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
         with _failures():
             for page in pages:
                 for each in page.get("Contents", ()):
-                    yield each["Key"].removeprefix(self._prefix)
+                    key = each["Key"].removeprefix(self._prefix)
+                    if KEY.fullmatch(key):
+                        yield File(key, each["Size"])
 
     def get(self, key: str, *, start: int = 0) -> Any:
         """S3's answer with the bytes from `start` on; its `Body` is the caller's to close."""

@@ -32,6 +32,13 @@ SENTENCES = {
 }
 
 
+class File(NamedTuple):
+    """A file of a store, and its bytes."""
+
+    key: str
+    size: int
+
+
 class Storage(Protocol):
     """A store of bytes by key. Every method raises StorageError when the store fails.
 
@@ -82,6 +89,10 @@ class Storage(Protocol):
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """All keys that begin with `prefix`, in order."""
+        ...
+
+    def files(self, prefix: str = "") -> Iterator[File]:
+        """The same with their sizes. What has a name that is no key is not ours."""
         ...
 
 
@@ -271,22 +282,28 @@ class DirectoryStorage:
                 path.parent.rmdir()
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """As Storage.keys; only walks the folder that the prefix names."""
+        """As Storage.keys."""
+        return (file.key for file in self.files(prefix))
+
+    def files(self, prefix: str = "") -> Iterator[File]:
+        """As Storage.files; only walks the folder that the prefix names."""
         folder = prefix.rpartition("/")[0]
         start = self._path(folder) if folder else self.root
-        yield from (key for key in self._walk(start) if key.startswith(prefix))
+        return (file for file in self._walk(start) if file.key.startswith(prefix))
 
-    def _walk(self, folder: Path) -> Iterator[str]:
+    def _walk(self, folder: Path) -> Iterator[File]:
         with _failures("The store cannot be listed."), suppress(FileNotFoundError):
             # A folder sorts where its files' keys do: by its name with the slash.
             entries = sorted(folder.iterdir(), key=lambda entry: entry.name + "/" * entry.is_dir())
             for entry in entries:
-                if entry.name.startswith("."):
+                key = entry.relative_to(self.root).as_posix()
+                if not KEY.fullmatch(key):
                     continue
                 if entry.is_dir():
                     yield from self._walk(entry)
-                else:
-                    yield entry.relative_to(self.root).as_posix()
+                    continue
+                with suppress(FileNotFoundError):  # deleted just now
+                    yield File(key, entry.stat().st_size)
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)

@@ -172,6 +172,10 @@ def find_stored(conn: Connection[Any], *, image_id: UUID) -> StoredImage | None:
     return SQL["find_stored"].optional(conn, StoredImage, image_id=image_id)
 
 
+def list_stored(conn: Connection[Any], *, image_ids: list[UUID]) -> list[StoredImage]:
+    return SQL["list_stored"].many(conn, StoredImage, image_ids=image_ids)
+
+
 def stored_bytes(conn: Connection[Any], *, user_id: UUID) -> Count:
     return SQL["stored_bytes"].one(conn, Count, user_id=user_id)
 

@@ -5,9 +5,14 @@ once more before it counts: a file without a row may be on its way in, a row wit
 way out.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum, auto
+from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +20,8 @@ from psycopg import Connection
 
 from i2i import imaging
 from i2i.config import Settings
-from i2i.errors import InvalidImage, NotFound, Refused
-from i2i.gateways.storage import Storage, image_key
+from i2i.errors import DamagedFile, InvalidImage, NotFound, Refused, StorageError
+from i2i.gateways.storage import File, Storage, image_key
 from i2i.models import StoredImage
 from i2i.queries import images, jobs, submissions
 from i2i.services.images import keep_copies, result_id, workspace
@@ -28,6 +33,12 @@ ORPHAN_SECONDS = 3600.0
 """Files younger than this may still get their row."""
 
 COPIES = ("thumb.webp", "preview.webp")
+
+THREADS, GROUP = 8, 100
+"""Files copied at once, and between two looks at the rows."""
+
+MOST_FAILURES = 20
+"""So many files in a row that cannot be copied are the store's fault, not theirs."""
 
 LOST_PHOTO = "Lost on our side. The stored file is damaged or gone. Add the photo again."
 LOST_RESULT = (
@@ -45,6 +56,15 @@ class Kind(StrEnum):
     COPIES = "copies"
     ORPHAN = "orphan"
     RETURNED = "returned"
+    FAILED = "failed"
+
+
+class Done(Enum):
+    """What became of a file that is well."""
+
+    THERE = auto()
+    COPIED = auto()
+    GONE = auto()
 
 
 LOST = {Kind.MISSING, Kind.SIZE, Kind.CHECKSUM}
@@ -55,7 +75,7 @@ LOST = {Kind.MISSING, Kind.SIZE, Kind.CHECKSUM}
 class Finding:
     """A file that is not as it should be; `image` is None where no row knows it.
 
-    `done` is what repair did about it, `mended` whether it is well now.
+    `done` is what repair did about it, or why a copy failed; `mended` whether it is well now.
     """
 
     kind: Kind
@@ -63,6 +83,9 @@ class Finding:
     image: StoredImage | None = None
     done: str = ""
     mended: bool = False
+
+
+Outcome = Done | Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,3 +275,152 @@ def _make_copies(
         return replace(finding, done=f"no copies: {error}", mended=kept)
     images.show_preview(conn, image_id=image.id)
     return replace(finding, done="copies made anew", mended=True)
+
+
+# --- copy
+
+
+@dataclass(slots=True, kw_only=True)
+class Copying:
+    """How far a copy is, and in the end what came of it.
+
+    `images`: originals looked at, of `all_images`; `files`, `size`: what this run copied, in bytes;
+    `known`: lost before, and not here either; `findings`: what the target does not have.
+    """
+
+    all_images: int
+    images: int = 0
+    files: int = 0
+    size: int = 0
+    known: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, file: File, outcome: Outcome) -> None:
+        """Count what came of one file."""
+        if outcome is Done.COPIED:
+            self.files += 1
+            self.size += file.size
+        elif isinstance(outcome, Finding):
+            if outcome.image and outcome.image.lost_at and outcome.kind in LOST:
+                self.known += 1
+            else:
+                self.findings.append(outcome)
+
+
+def copy(
+    conn: Connection[Any], source: Storage, target: Storage, *, show: Callable[[Copying], None]
+) -> Copying:
+    """Bring every file of `source` to `target`, while everything runs; nothing is deleted.
+
+    What the target has with the right number of bytes is left alone: stores keep files wholly or
+    not at all, so a run that was killed is gone on with by the next. An original is held against
+    its row before it goes over.
+
+    Args:
+        conn: for the rows.
+        source: where the files are.
+        target: where they shall be.
+        show: is told how far it is, often.
+
+    Raises:
+        StorageError: one of the two stores does nothing any more.
+        Refused: the source has no file at all.
+    """
+    copying = Copying(all_images=sum(each.count for each in images.sum_bytes(conn)))
+    met: set[UUID] = set()
+    failures = 0
+    pairs = _compare(source, target)
+    with ThreadPoolExecutor(THREADS) as threads:
+        while group := list(islice(pairs, GROUP)):
+            originals = _originals(conn, [file for file, _ in group])
+            bring = partial(_bring, source, target, originals)
+            for (file, _), outcome in zip(group, threads.map(bring, group), strict=True):
+                if outcome is Done.GONE:
+                    continue
+                failures = _failures_in_a_row(failures, outcome)
+                copying.add(file, outcome)
+                if file.key in originals:
+                    met.add(originals[file.key].id)
+            copying.images = len(met)
+            show(copying)
+    if copying.all_images and not met:
+        raise Refused("The store to copy from has none of the originals. Is it the right one?")
+    for image in rows(conn):
+        if image.id not in met:
+            copying.images += 1
+            copying.add(*_bring_late(conn, source, target, image))
+            show(copying)
+    return copying
+
+
+def _compare(source: Storage, target: Storage) -> Iterator[tuple[File, int | None]]:
+    """Every file of the source, and how many bytes the target has of it; both list in order."""
+    theirs = target.files("users/")
+    other = next(theirs, None)
+    for file in source.files("users/"):
+        while other and other.key < file.key:
+            other = next(theirs, None)
+        yield file, other.size if other and other.key == file.key else None
+
+
+def _originals(conn: Connection[Any], files: Sequence[File]) -> dict[str, StoredImage]:
+    """The rows of those files that are originals, by key."""
+    ids = {image_id for file in files if (image_id := _image_of(file.key))}
+    return {image.blob_url: image for image in images.list_stored(conn, image_ids=list(ids))}
+
+
+def _bring(
+    source: Storage,
+    target: Storage,
+    originals: Mapping[str, StoredImage],
+    pair: tuple[File, int | None],
+) -> Outcome:
+    """Copy a file unless the target has it; only an original has a row to be held against."""
+    file, there = pair
+    image = originals.get(file.key)
+    if there == (image.file_size if image else file.size):
+        return Done.THERE
+    try:
+        with source.local_path(file.key) as path:
+            if image and _sha256(path) != image.sha256:
+                return Finding(kind=Kind.CHECKSUM, key=file.key, image=image)
+            target.put(file.key, path)
+    except (NotFound, FileNotFoundError):
+        return Done.GONE
+    except DamagedFile:
+        return Finding(kind=Kind.CHECKSUM, key=file.key, image=image)
+    except (StorageError, OSError) as error:
+        return Finding(kind=Kind.FAILED, key=file.key, image=image, done=str(error))
+    return Done.COPIED
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _failures_in_a_row(before: int, outcome: Outcome) -> int:
+    """How many there are now; StorageError when a store does nothing any more."""
+    if not isinstance(outcome, Finding) or outcome.kind != Kind.FAILED:
+        return 0
+    if before + 1 == MOST_FAILURES:
+        raise StorageError(outcome.done)
+    return before + 1
+
+
+def _bring_late(
+    conn: Connection[Any], source: Storage, target: Storage, image: StoredImage
+) -> tuple[File, Outcome]:
+    """What became of an original that was not on the list of the source.
+
+    It came or went meanwhile, is only in the target, as after a move, or nowhere.
+    """
+    file = File(image.blob_url, image.file_size)
+    try:
+        there = target.size(file.key)
+    except NotFound:
+        there = None
+    outcome = _bring(source, target, {file.key: image}, (file, there))
+    if outcome is Done.GONE and images.find_stored(conn, image_id=image.id):
+        outcome = Finding(kind=Kind.MISSING, key=file.key, image=image)
+    return file, outcome

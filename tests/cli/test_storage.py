@@ -1,4 +1,5 @@
-"""flask storage check, on files that were deleted, added and truncated while a worker runs."""
+"""flask storage: the check, on files that were deleted, added and truncated while a worker runs;
+the copy to another store, killed half-way."""
 
 import hashlib
 import json
@@ -9,8 +10,10 @@ from pathlib import Path
 import factories
 import pictures
 import pytest
+import s3_servers
 from house import wait_until
 
+from i2i.cli import storage as command
 from i2i.gateways.storage import image_key, make_storage
 from i2i.queries import images, jobs
 from i2i.services import images as image_service
@@ -214,3 +217,145 @@ def test_people_read_a_table_and_one_line(flask, environ, add, store):
     assert done.exit_code == 1
     assert done.stdout.splitlines()[1].split() == ["missing", photo.blob_url, "coat.jpg", "-"]
     assert done.stderr.startswith("i2i: 1 file is not as it should be.")
+
+
+# --- copy
+
+
+@pytest.fixture
+def there(tmp_path):
+    """Where the files shall be."""
+    return make_storage(f"file://{tmp_path}/there", data_dir=tmp_path)
+
+
+@pytest.fixture
+def copy(flask, environ, store):
+    """`flask storage copy` from the test's store to a URL."""
+
+    def run(url, source=None):
+        given = source or f"file://{store.root}"
+        return flask("storage", "copy", given, str(url), DATA_DIR=environ["DATA_DIR"])
+
+    return run
+
+
+@pytest.fixture
+def keep(db_conn, store):
+    """So many images with their bytes, by their places."""
+    user = factories.make_user(db_conn)
+
+    def make(number):
+        made = [
+            factories.make_image(
+                db_conn, user=user, data=f"photo {each:04}".encode(), storage=store
+            )
+            for each in range(number)
+        ]
+        return sorted(made, key=lambda image: image.blob_url)
+
+    return make
+
+
+def contents(store):
+    return {file.key: (store.root / file.key).read_bytes() for file in store.files()}
+
+
+def test_a_copy_that_is_killed_is_gone_on_with(start, copy, keep, database, store, there):
+    made = keep(120)
+    before = contents(store)
+    held = store.root / made[50].blob_url
+    data = held.read_bytes()
+    held.unlink()
+    os.mkfifo(held)  # whoever opens it waits
+    urls = [f"file://{each.root}" for each in (store, there)]
+    process = start("storage", "copy", *urls, POSTGRES_URL=database)
+    wait_until(lambda: len(list(there.keys())) == 99, what="the rest of a group of files is there")
+    process.kill()
+    process.wait()
+    held.unlink()
+    held.write_bytes(data)
+    first = {file.key: (there.root / file.key).stat().st_ctime_ns for file in there.files()}
+    assert len(first) == 99
+
+    done = copy(urls[1])
+    line = f"Complete: 120 images in {urls[1]}, 21 files (0.0 MB) copied by this run.\n"
+    assert (done.exit_code, done.stdout) == (0, line)
+    assert contents(there) == contents(store) == before
+    assert {key: (there.root / key).stat().st_ctime_ns for key in first} == first
+    assert ", 0 files (0.0 MB) copied by this run." in copy(urls[1]).stdout
+
+
+def test_what_cannot_be_copied_is_counted_and_listed(
+    copy, keep, db_conn, store, there, monkeypatch
+):
+    monkeypatch.setattr(command, "PROGRESS_SECONDS", 0)
+    gone, changed, lost, cut, only_there, *_ = made = keep(8)
+    whole = contents(store)
+    put_stray(store, made[7].blob_url.replace("original.jpg", "thumb.webp"))
+    there.put(only_there.blob_url, store.root / only_there.blob_url)
+    for image in (gone, lost, only_there):
+        (store.root / image.blob_url).unlink()
+    images.mark_lost(db_conn, image_id=lost.id, rejection="Lost on our side.")
+    (store.root / changed.blob_url).write_bytes(b"photo XXXX")
+    there_cut = there.root / cut.blob_url
+    there_cut.parent.mkdir(parents=True)
+    there_cut.write_bytes(b"phot")
+    before = contents(store)
+
+    done = copy(f"file://{there.root}")
+    assert done.exit_code == 1
+    assert "8 of 8 images looked at, 5 files (0.0 MB) copied.\n" in done.stdout
+    found = [line.split()[:2] for line in done.stdout.splitlines() if "original.jpg" in line]
+    assert found == [["checksum", changed.blob_url], ["missing", gone.blob_url]]
+    assert done.stderr == (
+        f"i2i: 2 files are not in file://{there.root}, as listed; all others are, 5 files (0.0 MB) "
+        "copied by this run. Nothing was deleted. The same command tries these again.\n"
+    )
+    assert contents(store) == before
+    copied = set(before) - {changed.blob_url} | {only_there.blob_url}
+    assert set(contents(there)) == copied
+    assert there_cut.read_bytes() == before[cut.blob_url]
+
+    for image in (gone, changed):
+        path = store.root / image.blob_url
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(whole[image.blob_url])
+    done = copy(f"file://{there.root}")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == (
+        f"Complete: 8 images in file://{there.root}, 2 files (0.0 MB) copied by this run; "
+        "1 file known to be lost."
+    )
+
+
+def test_a_store_that_takes_nothing_ends_the_copy(copy, keep, there):
+    keep(30)
+    there.partial.write_text("a file in place of the folder")
+    done = copy(f"file://{there.root}")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "i2i: The file cannot be stored. Stopped half-way; the same command goes on from there.\n"
+    )
+
+
+def test_the_wrong_store_is_said_to_be_wrong(copy, keep, store, tmp_path):
+    keep(1)
+    url = f"file://{store.root}"
+    assert copy(url + "/").stderr == "i2i: Both are the same store.\n"
+    assert copy(url, "file:///nowhere").stderr == "i2i: There is no such folder to copy from.\n"
+    assert "has none of the originals" in copy(url, f"file://{tmp_path}").stderr
+    assert "must be file:///path or s3://bucket/prefix" in copy("/srv/blobs").stderr
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", s3_servers.SERVERS)
+def test_to_a_bucket_and_back(copy, keep, bucket, name, store, there, tmp_path):
+    made = keep(120)
+    put_stray(store, made[7].blob_url.replace("original.jpg", "thumb.webp"))
+    url = bucket(name)
+    assert "Complete: 120 images in s3://" in copy(url).stdout
+    assert ", 0 files (0.0 MB) copied by this run." in copy(url).stdout
+    done = copy(f"file://{there.root}", url)
+    assert (done.exit_code, contents(there)) == (0, contents(store))
+    make_storage(url, data_dir=tmp_path).delete(made[3].blob_url)
+    assert ", 1 file (0.0 MB) copied by this run." in copy(url).stdout
