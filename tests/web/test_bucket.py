@@ -77,7 +77,13 @@ def test_without_links_everything_comes_from_here(as_owner, photo, keep_in_bucke
     assert (whole.status_code, whole.data) == (200, JPEG)
     part = as_owner.get(path, headers={"Range": "bytes=100-"})
     assert (part.status_code, part.data) == (206, JPEG[100:])
-    again = as_owner.get(path, headers={"If-None-Match": whole.headers["ETag"]})
+
+
+def test_what_the_browser_has_costs_the_bucket_nothing(as_owner, photo, storage):
+    path = f"/images/{photo.id}?size=thumb"
+    tag = as_owner.get(path).headers["ETag"]
+    storage.delete(image_key(photo.user_id, photo.id, "thumb.webp"))
+    again = as_owner.get(path, headers={"If-None-Match": tag})
     assert (again.status_code, again.data) == (304, b"")
 
 
