@@ -4,9 +4,10 @@ import contextlib
 from pathlib import Path
 
 import click
+import psycopg
 
 from i2i import db
-from i2i.cli.console import Group, connection, database_settings, say, settings, warn
+from i2i.cli.console import Group, connection, database_settings, first_line, say, settings, warn
 from i2i.cli.db import apply_pending
 from i2i.errors import DatabaseUnavailable, Refused, plural
 from i2i.gateways.dumps import MANIFEST, Shelf
@@ -92,8 +93,8 @@ def verify(folder: Path, sample: int, scratch: Path | None, *, all_: bool) -> No
     try:
         with connection() as conn:
             service.record(conn, found=found)
-    except DatabaseUnavailable as error:
-        warn(f"i2i: It could not be recorded: {error}")
+    except (DatabaseUnavailable, psycopg.Error) as error:  # such as before a restore
+        warn(f"i2i: It could not be recorded: {first_line(error)}")
 
 
 @group.command()

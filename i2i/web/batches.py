@@ -276,6 +276,8 @@ def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
         return None
     done = [row for row in rows if row.status == JobStatus.COMPLETED]
     cost = f", about {money(batch.estimate * len(held) / len(rows))}" if batch.estimate else ""
+    restored = next((f"{row.attention} " for row in held if row.attention), "")
+    wait = f"The other {len(held)} will be made with exactly these settings{cost}."
     release = url_for("batches.release", id=batch.id)
     cancel = url_for("batches.cancel", id=batch.id)
     change = url_for("batches.new", parent=batch.id, scope="held")
@@ -286,7 +288,7 @@ def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
         )
         if done
         else None,
-        "sentence": f"The other {len(held)} will be made with exactly these settings{cost}.",
+        "sentence": f"{restored}{wait}",
         "actions": [
             ("filled", (f"Make the other {len(held)}", "post", release, {})),
             ("outlined", ("Change settings", "get", change, {})),
@@ -385,7 +387,9 @@ def job_as_json(row: JobCard, *, outlook: cards.Outlook) -> dict[str, Any]:
         "original_filename": row.original_filename,
         "workflow": row.workflow_name,
         "parameters": row.parameters,
-        "error": words.sentence if words and row.status != JobStatus.COMPLETED else None,
+        "error": words.sentence
+        if words and row.status in {JobStatus.FAILED, JobStatus.UNKNOWN}
+        else None,
         "next_step": offered[0][0] if offered else None,
         "charged": row.charged or "no",
         "queue_position": place.place if place else row.queue_position,

@@ -390,6 +390,8 @@ def _story(row: JobCard, events: Sequence[JobEvent]) -> list[tuple[str, str]]:
             sentence = "Asked for." if event.from_status is None else "Waits to be sent."
         elif event.to_status == JobStatus.FAILED:
             sentence = row.error_message or "It failed."
+        elif (event.from_status, event.to_status) == (JobStatus.PENDING, JobStatus.HELD):
+            sentence = "Held, because everything came back from a backup."
         else:
             sentence = _STORY[event.to_status]
         story.append((event.happened_at, sentence))

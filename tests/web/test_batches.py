@@ -12,6 +12,7 @@ from orders import KEY, make, new_url, order
 from i2i.queries import breaker
 from i2i.queries import images as image_queries
 from i2i.queries import jobs as job_queries
+from i2i.services import backup
 from i2i.services import jobs as job_service
 
 EVIL = '"><img src=x onerror=alert(1)>.jpg'
@@ -144,6 +145,19 @@ def test_releasing_the_rest(as_owner, conn, pilot):
     assert as_owner.json(pilot["url"]).json["counts"] == {"cancelled": 2, "pending": 4}
     answer = as_owner.json(f"{pilot['url']}/release", method="POST")
     assert (answer.status_code, answer.json.keys()) == (200, BATCH_KEYS)
+
+
+def test_after_a_restore_a_person_decides_what_may_be_paid_twice(as_owner, conn, photos):
+    batch = make(as_owner, photos).json
+    backup.hold_unsent(conn, taken_at=datetime(2026, 11, 23, 2, 30, tzinfo=UTC))
+    page = pages.check(as_owner.get(batch["url"]))
+    warning = "made and charged after the backup of 23 November 2026, 02:30 UTC; let go, it is made"
+    assert warning in page.one("section", id="pilot").text
+    assert page.text.count(warning) == 1 + len(photos), "and on each card"
+    first = as_owner.get(batch["jobs"][0]["url"])
+    assert "Held, because everything came back from a backup." in pages.check(first).text
+    as_owner.post(f"{batch['url']}/release")
+    assert warning not in pages.check(as_owner.get(batch["url"])).text
 
 
 def test_cancelling_what_has_not_started(as_owner, pilot):

@@ -66,6 +66,7 @@ def _inside_a_request(pages_app):
     ("status", "changes", "about", "expected"),
     [
         ("held", {}, {}, ("held", "quiet", "Held", "waits for you")),
+        ("held", {"attention": "Ask."}, {}, ("held", "amber", "Held", "perhaps made before")),
         ("pending", {}, {"first": 3}, ("waiting", "quiet", "Waiting", "3rd in line · no data yet")),
         (
             "pending",
