@@ -99,6 +99,15 @@ def verify(folder: Path, sample: int, scratch: Path | None, *, all_: bool) -> No
 
 @group.command()
 @folder
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many backups stay.")
+def prune(folder: Path, keep: int) -> None:
+    """Remove older backups, and files of pictures that only they have."""
+    backups, files = service.prune(Shelf(folder.absolute()), keep=keep)
+    say(f"{plural(backups, 'backup')} and {plural(files, 'file')} removed.")
+
+
+@group.command()
+@folder
 @click.option(
     "--nothing-sent-since",
     is_flag=True,

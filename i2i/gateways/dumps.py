@@ -7,6 +7,7 @@ blobs/                      the files of pictures, shared by all backups of the 
     manifest.json           what it holds; a folder without one is no backup
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,17 +15,17 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from i2i import db, embedded
 from i2i.errors import DatabaseUnavailable, Refused, StorageError
-from i2i.gateways.storage import DirectoryStorage, storage_error, sync
+from i2i.gateways.storage import DirectoryStorage, sync, writing
 
 NAME = re.compile(r"\d{8}T\d{6}Z")
 
-DUMP, FILES, MANIFEST = "database.dump", "files.txt", "manifest.json"
+DUMP, FILES, MANIFEST, LOCK = "database.dump", "files.txt", "manifest.json", ".lock"
 
 
 class Shelf:
@@ -43,21 +44,37 @@ class Shelf:
         )
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Refused while somebody else fills or clears this folder."""
+        with _writing():
+            self.blobs.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise Refused(f"Another backup is being made in {self.folder}.") from None
+        finally:
+            os.close(lock)
+
+    @contextmanager
     def filling(self, name: str) -> Iterator[Path]:
-        """A folder to fill, which counts as a backup of this name only when nothing was raised."""
+        """A folder to fill, which counts as a backup of this name only when nothing was raised.
+
+        The caller has it `locked`, so that what others left unfinished can go.
+        """
         unfinished = self.folder / f".{name}"
         try:
-            self.blobs.root.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(mode=0o750)
-            yield unfinished
-            for path in unfinished.iterdir():
-                sync(path)
-            sync(unfinished)
-            unfinished.rename(self.folder / name)
-            sync(self.folder)
-        except OSError as error:
-            raise storage_error(error, "The folder of backups cannot be written.") from error
+            with _writing():
+                for left in self.folder.glob(".*Z"):
+                    shutil.rmtree(left)
+                unfinished.mkdir(mode=0o750)
+                yield unfinished
+                for path in unfinished.iterdir():
+                    sync(path)
+                sync(unfinished)
+                unfinished.rename(self.folder / name)
+                sync(self.folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -81,9 +98,14 @@ class Shelf:
 
     def forget(self, name: str) -> None:
         """Remove a backup; the files of pictures stay."""
-        # Without its manifest it is none any more, however far this gets.
-        self.path(name, MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / name)
+        with _writing():
+            # From here on it is none any more, however far this gets.
+            (self.folder / name).rename(self.folder / f".{name}")
+            shutil.rmtree(self.folder / f".{name}")
+
+
+def _writing() -> AbstractContextManager[None]:
+    return writing("The folder of backups cannot be written.")
 
 
 def write_files(path: Path, lines: Iterator[tuple[str | None, int | None, str]]) -> None:

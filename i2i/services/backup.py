@@ -86,7 +86,7 @@ def create(conn: Connection[Any], storage: Storage, *, url: str, shelf: Shelf) -
         shelf: where to.
     """
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    with shelf.filling(name) as folder:
+    with shelf.locked(), shelf.filling(name) as folder:
         snapshot = _dump(conn, url=url, folder=folder)
         files, copied = 0, 0
         deleted: list[str] = []
@@ -188,7 +188,7 @@ def _copy(
 
 def _is_wanted(conn: Connection[Any], key: str) -> bool:
     """Whether a row still has this file: it is deleted before its bytes."""
-    image = images.find_stored(conn, image_id=UUID(key.split("/")[2]))
+    image = images.find_stored(conn, image_id=_image_of(key))
     return image is not None and key in {known for _, _, known in _files_of(image)}
 
 
@@ -277,6 +277,30 @@ def record(conn: Connection[Any], *, found: Verified) -> None:
         images=found.images,
         checked=found.checked,
     )
+
+
+# --- prune
+
+
+def prune(shelf: Shelf, *, keep: int) -> tuple[int, int]:
+    """Remove older backups, and files of images that only they have; how many of each."""
+    with shelf.locked():
+        names = shelf.names()
+        if not names:
+            raise Refused(f"There is no backup in {shelf.folder}.")
+        for name in names[:-keep]:
+            shelf.forget(name)
+        kept = {_image_of(key) for name in names[-keep:] for _, _, key in shelf.files(name)}
+        removed = 0
+        for key in shelf.blobs.keys("users/"):
+            if _image_of(key) not in kept:
+                shelf.blobs.delete(key)
+                removed += 1
+    return len(names[:-keep]), removed
+
+
+def _image_of(key: str) -> UUID:
+    return UUID(key.split("/")[2])
 
 
 # --- restore

@@ -190,7 +190,7 @@ def test_a_backup_that_was_broken_off_counts_as_none(backup, add, folder, store)
     add()
 
     def begin():
-        with Shelf(folder).filling("20261123T113000Z") as unfinished:
+        with Shelf(folder).locked(), Shelf(folder).filling("20261123T113000Z") as unfinished:
             (unfinished / "manifest.json").write_text("{}")
             raise KeyboardInterrupt
 
@@ -212,3 +212,19 @@ def test_the_second_backup_copies_only_what_is_new(database, add, store, folder)
             add()
     assert counts == [(3, 3), (6, 3)]
     assert shelf.names() == ["20261123T113000Z", "20261124T113000Z"]
+
+
+def test_older_backups_go_with_what_only_they_have(database, db_conn, backup, add, store, folder):
+    shelf = Shelf(folder)
+    old, kept = add(), add()
+    with psycopg.connect(database, autocommit=True) as conn:
+        made = service.create(conn, store, url=database, shelf=shelf)
+        (folder / made.name).rename(folder / "20261123T113000Z")
+        trash.purge_images(db_conn, image_ids=[old.id])
+        newer = service.create(conn, store, url=database, shelf=shelf).name
+    assert "0 backups and 0 files removed." in backup("prune", "--keep", "2").output
+    assert "1 backup and 3 files removed." in backup("prune", "--keep", "1").output
+    assert shelf.names() == [newer]
+    assert sorted(shelf.blobs.keys()) == sorted(files_of(kept))
+    with shelf.locked():
+        assert "Another backup is being made" in backup("create").output

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import factories
 import house
+import psycopg
 import pytest
 import s3_servers
 import urllib3
 
 from i2i.errors import DamagedFile
 from i2i.gateways import storage
+from i2i.gateways.dumps import Shelf
+from i2i.services import backup
 
 pytestmark = pytest.mark.s3
 
@@ -175,3 +179,17 @@ def test_a_link_ends(store):
     )
     assert answer.status in {400, 403}
     assert DATA[:100] not in answer.data
+
+
+def test_a_bucket_is_backed_up_and_filled_again(url, database, settings, tmp_path):
+    bucket, shelf = storage.make_storage(url, data_dir=tmp_path), Shelf(tmp_path / "backups")
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    with psycopg.connect(database, autocommit=True) as conn:
+        user = factories.make_user(conn)
+        key = factories.make_image(conn, user=user, status="preparing", data=DATA).blob_url
+        bucket.put(key, source)
+        assert backup.create(conn, bucket, url=database, shelf=shelf).copied == 1
+        bucket.delete(key)
+        assert backup.restore_files(conn, bucket, settings, shelf=shelf) == (1, [])
+    assert bucket.sha256(key) == hashlib.sha256(DATA).hexdigest()
