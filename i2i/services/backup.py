@@ -12,9 +12,11 @@ until a person who takes the risk lets it go.
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,9 +32,12 @@ from i2i.gateways.storage import Storage, image_key
 from i2i.models import Snapshot, StoredImage
 from i2i.queries import backups, images
 from i2i.services.images import workspace
-from i2i.services.storage import COPIES, rows
+from i2i.services.storage import COPIES, GROUP, THREADS, rows
 
 FORMAT = 1
+
+File = tuple[str | None, int | None, str]
+"""Checksum and bytes, where they are known, and the key."""
 
 CHUNK = 1024 * 1024
 
@@ -91,14 +96,11 @@ def create(conn: Connection[Any], storage: Storage, *, url: str, shelf: Shelf) -
         files, copied = 0, 0
         deleted: list[str] = []
         missing: list[str] = []
-        for checksum, size, key in dumps.read_files(folder / dumps.FILES):
+        named = dumps.read_files(folder / dumps.FILES)
+        for key, outcome in _bring(named, source=storage, target=shelf.blobs, workspace=folder):
             files += 1
-            if _is_there(shelf.blobs, key, size=size):
-                continue
-            try:
-                _copy(key, source=storage, target=shelf.blobs, sha256=checksum, workspace=folder)
-                copied += 1
-            except (NotFound, DamagedFile):
+            copied += outcome == "copied"
+            if outcome == "missing":
                 (missing if _is_wanted(conn, key) else deleted).append(key)
         manifest = {
             "format": FORMAT,
@@ -144,12 +146,12 @@ def _dump(conn: Connection[Any], *, url: str, folder: Path) -> Snapshot:
     return snapshot
 
 
-def _files(conn: Connection[Any]) -> Iterator[tuple[str | None, int | None, str]]:
+def _files(conn: Connection[Any]) -> Iterator[File]:
     for image in rows(conn):
         yield from _files_of(image)
 
 
-def _files_of(image: StoredImage) -> Iterator[tuple[str | None, int | None, str]]:
+def _files_of(image: StoredImage) -> Iterator[File]:
     """Checksum, bytes and key; of the copies only the key is known. What is lost has none."""
     if image.lost_at:
         return
@@ -157,6 +159,26 @@ def _files_of(image: StoredImage) -> Iterator[tuple[str | None, int | None, str]
     if image.has_preview:
         for name in COPIES:
             yield None, None, image_key(image.user_id, image.id, name)
+
+
+def _bring(
+    files: Iterator[File], *, source: Storage, target: Storage, workspace: Path
+) -> Iterator[tuple[str, str]]:
+    """Copy what the target has not; each key, in order, and "there", "copied" or "missing"."""
+
+    def bring(file: File) -> tuple[str, str]:
+        checksum, size, key = file
+        if _is_there(target, key, size=size):
+            return key, "there"
+        try:
+            _copy(key, source=source, target=target, sha256=checksum, workspace=workspace)
+        except (NotFound, DamagedFile):
+            return key, "missing"
+        return key, "copied"
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        while group := list(islice(files, GROUP)):
+            yield from threads.map(bring, group)
 
 
 def _is_there(storage: Storage, key: str, *, size: int | None) -> bool:
@@ -173,7 +195,7 @@ def _copy(
 ) -> None:
     """A real copy, never a link, compared with its checksum on the way."""
     digest = hashlib.sha256()
-    copy = workspace / "copy"
+    copy = workspace / uuid4().hex
     try:
         with source.open(key) as stream, copy.open("wb") as file:
             while chunk := stream.read(CHUNK):
@@ -360,12 +382,9 @@ def restore_files(
     """
     copied, missing = 0, []
     with workspace(settings) as folder:
-        for checksum, size, key in _files(conn):
-            if _is_there(storage, key, size=size):
-                continue
-            try:
-                _copy(key, source=shelf.blobs, target=storage, sha256=checksum, workspace=folder)
-                copied += 1
-            except (NotFound, DamagedFile):
+        found = _bring(_files(conn), source=shelf.blobs, target=storage, workspace=folder)
+        for key, outcome in found:
+            copied += outcome == "copied"
+            if outcome == "missing":
                 missing.append(key)
     return copied, missing

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from threading import Lock
 
 import factories
 import pictures
@@ -155,11 +156,12 @@ class Meanwhile:
     """A store in which something happens before the first file is read."""
 
     def __init__(self, store, deed):
-        self.store, self.deed = store, deed
+        self.store, self.deed, self.lock = store, deed, Lock()
 
     def open(self, key):
-        deed, self.deed = self.deed, lambda: None
-        deed()
+        with self.lock:
+            deed, self.deed = self.deed, lambda: None
+            deed()
         return self.store.open(key)
 
 
