@@ -114,5 +114,7 @@ def configure_logging(settings: Settings) -> None:
     root.addHandler(handler)
     root.setLevel(settings.log_level.upper())
     logging.captureWarnings(capture=True)
-    # At "debug" it writes whole addresses, and that of a callback holds a token.
-    logging.getLogger("urllib3").setLevel(max(root.level, logging.INFO))
+    # At "debug" they write whole addresses: that of a callback holds a token, a signed link opens a
+    # picture. At "info" botocore says on every start where it found its key.
+    for name in ("urllib3", "botocore"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))

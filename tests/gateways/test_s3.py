@@ -181,6 +181,32 @@ def test_a_link_ends(store):
     assert DATA[:100] not in answer.data
 
 
+def test_no_link_is_ever_logged(url, tmp_path):
+    program = """
+import os
+from i2i.config import Settings
+from i2i.gateways.storage import make_storage
+from i2i.logs import configure_logging
+settings = Settings.from_env(os.environ)
+configure_logging(settings)
+store = make_storage(settings.blob_url, data_dir=settings.data_dir)
+print(store.exists("a"), store.link("a", disposition="", mime_type="image/jpeg", seconds=60))
+"""
+    environ = {
+        "SECRET_KEY": "only-for-tests-0123456789",
+        "DATA_DIR": str(tmp_path),
+        "BLOB_URL": url,
+        "LOG_LEVEL": "debug",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environ,
+        capture_output=True, text=True, check=True, cwd=Path(storage.__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout.startswith("False http://")
+    assert "Signature" not in done.stderr
+    assert "botocore" not in done.stderr
+
+
 def test_a_bucket_is_backed_up_and_filled_again(url, database, settings, tmp_path):
     bucket, shelf = storage.make_storage(url, data_dir=tmp_path), Shelf(tmp_path / "backups")
     source = tmp_path / "source"
