@@ -11,8 +11,10 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +32,9 @@ MOST_PICTURES = 5000
 MANIFEST = "manifest.csv"
 
 CHUNK = 256 * 1024
+
+AT_ONCE = 8
+"""Files that the store is asked after at once: a bucket takes its time for each."""
 
 COLUMNS = (
     *("source", "result", "workflow", "version", "parameters", "seed", "cost", "charged"),
@@ -80,8 +85,9 @@ def plan(
         raise Refused("There is no picture to download yet.")
     taken = {MANIFEST}
     rows, entries = [], []
-    for file in files:
-        there = _is_there(storage, file)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        found = list(threads.map(partial(_is_there, storage), files))
+    for file, there in zip(files, found, strict=True):
         name = filenames.distinct(file.original_filename, taken=taken) if there else ""
         rows.append(_row(cards[file.job_id], file=file, name=name))
         if there:
