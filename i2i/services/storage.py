@@ -155,7 +155,7 @@ def _is_whole(storage: Storage, key: str) -> bool:
             head = file.read(12)
         length = int.from_bytes(head[4:8], "little") + 8
         return head[:4] == b"RIFF" and head[8:] == b"WEBP" and storage.size(key) == length
-    except NotFound:
+    except (NotFound, DamagedFile):
         return False
 
 

@@ -368,3 +368,26 @@ def test_to_a_bucket_and_back(copy, keep, bucket, name, store, there):
     assert ", 6 files (0.0 MB) copied by this run." in copy(url).stdout
     done = copy(f"file://{there.root}", url)
     assert (done.exit_code, contents(there)) == (0, contents(store))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", s3_servers.SERVERS)
+def test_what_is_damaged_in_a_bucket_is_found(copy, flask, keep, bucket, name, store):
+    import boto3  # noqa: PLC0415 - only `make s3` installs it
+
+    copied, changed, _ = made = keep(3)
+    for image in made:
+        for each in ("thumb.webp", "preview.webp"):
+            (store.root / image.blob_url).with_name(each).write_bytes(webp())
+    url = bucket(name)
+    assert ", 9 files (0.0 MB) copied by this run." in copy(url).stdout
+    thumb = copied.blob_url.replace("original.jpg", "thumb.webp")
+    prefix = url.rpartition("/")[2]
+    for key, data in [(thumb, webp()), (changed.blob_url, b"photo 0000")]:
+        wrong = {"sha256": hashlib.sha256(b"what was put").hexdigest()}
+        boto3.client("s3").put_object(
+            Bucket=s3_servers.BUCKET, Key=f"{prefix}/{key}", Body=data[:-1] + b"X", Metadata=wrong
+        )
+    done = flask("storage", "check", "--json", BLOB_URL=url)
+    found = {each["key"]: each["kind"] for each in json.loads(done.stdout)["findings"]}
+    assert found == {copied.blob_url: "copies", changed.blob_url: "checksum"}
