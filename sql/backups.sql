@@ -1,11 +1,12 @@
 -- Backups: one snapshot for the dump and the list of its files, what was verified, and what a restore holds back.
 
 -- name: export_snapshot :one
--- For pg_dump, which sees exactly what this transaction sees, for as long as it is open.
+-- For pg_dump, which sees exactly what this transaction sees. That stays open, idle, for as long.
 SELECT pg_export_snapshot() AS snapshot, now() AS taken_at,
        (SELECT count(*) FROM images) AS images,
        (SELECT count(*) FROM processing_jobs) AS jobs,
-       (SELECT count(*) FROM submissions) AS submissions;
+       (SELECT count(*) FROM submissions) AS submissions
+FROM set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: count_rows :one
 -- The same numbers of a restored database.

@@ -41,10 +41,7 @@ File = tuple[str | None, int | None, str]
 
 CHUNK = 1024 * 1024
 
-HELD = (
-    "Held since a restore. It may have been made and charged after the backup of {taken_at}; "
-    "let go, it is made and charged anew."
-)
+HELD = "Back from the backup of {taken_at}; may have been made and charged since."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

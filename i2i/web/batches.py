@@ -270,29 +270,32 @@ def _next_steps(batch: Batch, *, rows: Sequence[JobCard]) -> list[Button]:
 
 
 def _pilot(batch: Batch, *, rows: Sequence[JobCard]) -> dict[str, Any] | None:
-    """The question after a pilot, as soon as its pictures are there; None without held ones."""
+    """The question after a pilot, or a restore, once nothing moves; None without held ones."""
     held = [row for row in rows if row.status == JobStatus.HELD]
     if not held or any(row.status in cards.BUSY - {JobStatus.UNKNOWN} for row in rows):
         return None
     done = [row for row in rows if row.status == JobStatus.COMPLETED]
     cost = f", about {money(batch.estimate * len(held) / len(rows))}" if batch.estimate else ""
-    restored = next((f"{row.attention} " for row in held if row.attention), "")
-    wait = f"The other {len(held)} will be made with exactly these settings{cost}."
+    rest = str(len(held)) if len(held) == len(rows) else f"other {len(held)}"
+    restored = next((row.attention for row in held if row.attention), None)
     release = url_for("batches.release", id=batch.id)
     cancel = url_for("batches.cancel", id=batch.id)
     change = url_for("batches.new", parent=batch.id, scope="held")
     return {
+        "title": "Make them again?" if restored else "Good so far?",
         "look": (
             f"Look at the {plural(len(done), 'picture')} at full size",
             url_for("jobs.show", id=done[0].id, review=1),
         )
         if done
         else None,
-        "sentence": f"{restored}{wait}",
+        "sentence": f"{restored} Made now, they are charged anew{cost}."
+        if restored
+        else f"The {rest} will be made with exactly these settings{cost}.",
         "actions": [
-            ("filled", (f"Make the other {len(held)}", "post", release, {})),
+            ("filled", (f"Make the {rest}", "post", release, {})),
             ("outlined", ("Change settings", "get", change, {})),
-            ("text", (f"Cancel the other {len(held)}", "post", cancel, {})),
+            ("text", (f"Cancel the {rest}", "post", cancel, {})),
         ],
     }
 

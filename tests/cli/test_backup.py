@@ -112,7 +112,9 @@ def test_everything_comes_back_elsewhere(
             "unknown": "unknown",
             "failed": "failed",
         }
-        assert {name for name, job in now.items() if "charged anew" in (job.attention or "")} == {
+        assert {
+            name for name, job in now.items() if "made and charged since" in (job.attention or "")
+        } == {
             "pending",
             "held",
             "submitting",

@@ -122,7 +122,7 @@ def test_everything_is_destroyed_in_the_middle_of_a_batch(house, elsewhere, tmp_
     # The rest is a person's to decide, who may pay twice for what was made since.
     visitor = Visitor(elsewhere)
     card = next(each for each in visitor.get(batch["url"]).json()["jobs"] if each["id"] in held)
-    assert "may have been made and charged after the backup" in card["attention"]
+    assert "may have been made and charged since" in card["attention"]
     assert visitor.post(f"{batch['url']}/release").status < 400
     wait_until(lambda: len(results(elsewhere)) == PICTURES, what="all pictures")
     assert house.ledger()["charges"] == charges + len(held)

@@ -151,8 +151,10 @@ def test_after_a_restore_a_person_decides_what_may_be_paid_twice(as_owner, conn,
     batch = make(as_owner, photos).json
     backup.hold_unsent(conn, taken_at=datetime(2026, 11, 23, 2, 30, tzinfo=UTC))
     page = pages.check(as_owner.get(batch["url"]))
-    warning = "made and charged after the backup of 23 November 2026, 02:30 UTC; let go, it is made"
-    assert warning in page.one("section", id="pilot").text
+    warning = "Back from the backup of 23 November 2026, 02:30 UTC; may have been made and charged"
+    question = page.one("section", id="pilot")
+    assert question.text.startswith(f"Make them again? {warning} since. Made now, they are charged")
+    assert [each.text for each in question.all("button")] == ["Make the 3", "Cancel the 3"]
     assert page.text.count(warning) == 1 + len(photos), "and on each card"
     first = as_owner.get(batch["jobs"][0]["url"])
     assert "Held, because everything came back from a backup." in pages.check(first).text
