@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from i2i.errors import DatabaseUnavailable, Refused, StorageError
 from i2i.gateways.storage import DirectoryStorage, sync, writing
 
 NAME = re.compile(r"\d{8}T\d{6}Z")
+
+FORMAT = 1
+"""Of manifests; another one is another form of backup."""
 
 DUMP, FILES, MANIFEST, LOCK = "database.dump", "files.txt", "manifest.json", ".lock"
 
@@ -88,8 +92,8 @@ class Shelf:
             found = json.loads(self.path(name, MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise Refused(f"{self.folder / name} is no backup of i2i.") from None
-        if not isinstance(found, dict):
-            raise Refused(f"{self.folder / name} is no backup of i2i.")
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise Refused(f"{self.folder / name} is no backup that this release can read.")
         return found
 
     def files(self, name: str) -> Iterator[tuple[str | None, int | None, str]]:
@@ -125,7 +129,8 @@ def read_files(path: Path) -> Iterator[tuple[str | None, int | None, str]]:
 
 def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
     """The last file of a backup."""
-    (folder / MANIFEST).write_text(f"{json.dumps(manifest, indent=2)}\n", encoding="utf-8")
+    text = json.dumps({"format": FORMAT, **manifest}, indent=2)
+    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
@@ -156,30 +161,50 @@ def dump(url: str, *, server_version: int, snapshot: str, target: Path) -> None:
         "pg_dump",
         *("--format=custom", f"--snapshot={snapshot}", f"--file={target}"),
         url=url,
-        server_version=server_version,
+        version=server_version,
     )
 
 
-def restore(url: str, *, server_version: int, source: Path) -> None:
+RESTORE = ("--no-owner", "--no-acl", "--exit-on-error", "--single-transaction")
+
+
+def restore(url: str, *, server_version: int, source: Path, without: str | None = None) -> None:
     """Fill an empty database from a file, wholly or not at all; the role of `url` will own it.
+
+    Args:
+        url: libpq's; its password goes by environment.
+        server_version: as for `dump`.
+        source: what `dump` wrote.
+        without: a table that stays empty until `restore_rows`.
 
     Raises:
         Refused: there is no program of the server's version, or it fails; one line.
     """
-    options = ["--no-owner", "--no-acl", "--exit-on-error", "--single-transaction"]
-    name = db.environ(url).get("PGDATABASE", "")
-    _run(
-        "pg_restore",
-        *(*options, f"--dbname={name}", str(source)),
-        url=url,
-        server_version=server_version,
-    )
+    options = [*RESTORE, f"--dbname={_database(url)}"]
+    with tempfile.NamedTemporaryFile("w") as chosen:
+        if without:
+            contents = _run("pg_restore", "--list", str(source), url=url, version=server_version)
+            left_out = re.compile(rf" TABLE DATA \S+ {re.escape(without)} ")
+            chosen.writelines(line for line in contents if not left_out.search(line))
+            chosen.flush()
+            options.append(f"--use-list={chosen.name}")
+        _run("pg_restore", *options, str(source), url=url, version=server_version)
 
 
-def _run(name: str, *options: str, url: str, server_version: int) -> None:
-    program = _program(name, major=server_version // 10_000)
+def restore_rows(url: str, *, server_version: int, source: Path, table: str) -> None:
+    """Fill one table that `restore` left empty."""
+    options = [*RESTORE, f"--dbname={_database(url)}", "--data-only", f"--table={table}"]
+    _run("pg_restore", *options, str(source), url=url, version=server_version)
+
+
+def _database(url: str) -> str:
+    return db.environ(url).get("PGDATABASE", "")
+
+
+def _run(name: str, *options: str, url: str, version: int) -> list[str]:
+    """The lines that a program prints."""
     done = subprocess.run(
-        [program, "--no-password", *options],
+        [_program(name, major=version // 10_000), "--no-password", *options],
         env=os.environ | db.environ(url) | {"LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -192,6 +217,7 @@ def _run(name: str, *options: str, url: str, server_version: int) -> None:
         lines = [line for line in done.stderr.splitlines() if "error:" in line]
         why = lines[0].partition("error:")[2].strip() if lines else "no reason given"
         raise Refused(f"{name} failed: {why}")
+    return done.stdout.splitlines(keepends=True)
 
 
 def _program(name: str, *, major: int) -> Path:

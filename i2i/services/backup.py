@@ -34,10 +34,10 @@ from i2i.queries import backups, images
 from i2i.services.images import workspace
 from i2i.services.storage import COPIES, GROUP, THREADS, rows
 
-FORMAT = 1
-
 File = tuple[str | None, int | None, str]
 """Checksum and bytes, where they are known, and the key."""
+
+MIGRATIONS = "_yoyo_migration"
 
 CHUNK = 1024 * 1024
 
@@ -100,7 +100,6 @@ def create(conn: Connection[Any], storage: Storage, *, url: str, shelf: Shelf) -
             if outcome == "missing":
                 (missing if _is_wanted(conn, key) else deleted).append(key)
         manifest = {
-            "format": FORMAT,
             "id": str(uuid4()),
             "taken_at": snapshot.taken_at.isoformat(),
             "release": __version__,
@@ -334,7 +333,9 @@ def restore(
     migrate: Callable[[], object],
     hold: bool,
 ) -> int:
-    """Fill an empty database, bring it up to this release, and hold what had not left; how many.
+    """Fill an empty database, hold what had not left (how many), bring it up to this release.
+
+    The record of migrations comes back last: no worker starts without it, should this be killed.
 
     Args:
         conn: a direct connection of its own, to be closed afterwards: until then no worker sends.
@@ -353,12 +354,13 @@ def restore(
             f"The database has {number} tables. Restore into an empty one; nothing was changed."
         )
     backups.lock_queue(conn)
-    dumps.restore(url, server_version=conn.info.server_version, source=dump)
+    version, held = conn.info.server_version, 0
+    dumps.restore(url, server_version=version, source=dump, without=MIGRATIONS)
+    if hold:
+        held = hold_unsent(conn, taken_at=datetime.fromisoformat(manifest["taken_at"]))
+    dumps.restore_rows(url, server_version=version, source=dump, table=MIGRATIONS)
     migrate()
-    if not hold:
-        return 0
-    taken_at = datetime.fromisoformat(manifest["taken_at"])
-    return hold_unsent(conn, taken_at=taken_at)
+    return held
 
 
 def hold_unsent(conn: Connection[Any], *, taken_at: datetime) -> int:

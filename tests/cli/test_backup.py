@@ -10,6 +10,8 @@ import pictures
 import psycopg
 import pytest
 
+from i2i import db
+from i2i.gateways import dumps
 from i2i.gateways.dumps import Shelf
 from i2i.gateways.storage import image_key, make_storage
 from i2i.models import JobStatus
@@ -127,6 +129,19 @@ def test_everything_comes_back_elsewhere(
         assert (again.status, again.attention) == (JobStatus.PENDING, None)
 
     assert "has 2" in backup("restore", **there).output, "an empty one only"
+
+
+def test_no_program_starts_on_half_a_restore(database, add, store, folder, empty):
+    """Killed before everything was held: then nobody works on it."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        made = service.create(conn, store, url=database, shelf=Shelf(folder))
+        version = conn.info.server_version
+    dump = {"server_version": version, "source": folder / made.name / dumps.DUMP}
+    dumps.restore(empty, **dump, without=service.MIGRATIONS)
+    with psycopg.connect(empty, autocommit=True) as conn:
+        assert db.pending_migrations(conn) == db.shipped_migrations()
+        dumps.restore_rows(empty, **dump, table=service.MIGRATIONS)
+        assert db.pending_migrations(conn) == []
 
 
 def test_what_had_left_is_looked_for_and_never_sent_again(db_conn, owner):
