@@ -391,3 +391,26 @@ def test_what_is_damaged_in_a_bucket_is_found(copy, flask, keep, bucket, name, s
     done = flask("storage", "check", "--json", BLOB_URL=url)
     found = {each["key"]: each["kind"] for each in json.loads(done.stdout)["findings"]}
     assert found == {copied.blob_url: "copies", changed.blob_url: "checksum"}
+
+
+@pytest.mark.s3
+def test_a_move_as_operations_describes_it(
+    start, copy, flask, add, bucket, s3_server, database, db_conn
+):
+    """Old processes take photos until the last moment; in the end nothing is missing."""
+    first = add("first.jpg")
+    worker = start("worker", POSTGRES_URL=database)
+    wait_until(lambda: is_ready(db_conn, first), what="the first photo is prepared")
+    url = bucket("rclone")
+    assert "Complete: 1 image in" in copy(url).stdout
+    meanwhile = add("meanwhile.jpg")
+    wait_until(lambda: is_ready(db_conn, meanwhile), what="work goes on in the old store")
+    worker.terminate()
+    worker.communicate()
+    assert ", 3 files (0.0 MB) copied by this run." in copy(url).stdout
+    last = add("last.jpg")
+    assert ", 1 file (0.0 MB) copied by this run." in copy(url).stdout
+    start("worker", POSTGRES_URL=database, BLOB_URL=url, **s3_server("rclone"))
+    wait_until(lambda: is_ready(db_conn, last), what="work goes on in the new store")
+    done = flask("storage", "check", BLOB_URL=url)
+    assert (done.exit_code, done.stdout) == (0, "3 images and 9 files checked.\n")
