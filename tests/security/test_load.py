@@ -54,11 +54,14 @@ def check_health(seconds, *, what):
 
 
 def test_row_69_slow_clients_do_not_stop_the_site(stack, clients):
-    """A byte at a time: uploads of somebody signed in, and headers that never end."""
+    """A byte at a time: uploads of somebody signed in, and headers that never end.
+
+    The uploads are of a photo's size: larger than what nginx takes elsewhere on the site.
+    """
     cookie = "; ".join(f"{name}={value}" for name, value in stack.visitor().cookies.items())
     upload = (
         f"POST /images HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n"
-        "Sec-Fetch-Site: same-origin\r\nContent-Length: 1000000\r\n"
+        "Sec-Fetch-Site: same-origin\r\nContent-Length: 20000000\r\n"
         "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
     ).encode()
     header = b"GET /upload HTTP/1.1\r\nHost: localhost\r\nX-Slow: "

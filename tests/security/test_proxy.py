@@ -4,11 +4,12 @@ import hashlib
 import re
 import ssl
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlencode
 
 import psycopg
 import pytest
-from house import EMAIL, free_port
+from house import EMAIL, free_port, wait_until
 from pictures import jpeg, photo
 from stack import HOST, Nginx, socket_to
 
@@ -35,6 +36,46 @@ def test_nobody_without_a_session_fills_the_disk_of_the_proxy(stack):
             b"Sec-Fetch-Site: same-origin\r\n\r\n--x\r\n"
         )
         assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 900000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_nobody_fills_the_disk_of_the_proxy_by_another_method(stack, method, framing):
+    """Neither without a length, which nginx cannot look at beforehand."""
+    with stack.raw() as sock:
+        sock.sendall(
+            f"{method} /images HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\nAccept: application/json\r\n"
+            "Sec-Fetch-Site: same-origin\r\n\r\n5\r\n--x\r\n\r\n".encode()
+        )
+        status = int(sock.recv(65536).split(b" ", 2)[1])  # although the body never ends
+    assert status in {401, 403, 405}
+
+
+def test_photos_wait_in_the_proxy_until_they_are_whole(stack):
+    """A photo's size, half of it sent: it lies with nginx, and no thread of i2i waits for the rest."""
+    cookie = "; ".join(f"{name}={value}" for name, value in stack.visitor().cookies.items())
+    half = 5_000_000
+    with stack.raw() as sock:
+        sock.sendall(
+            f"POST /images HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n"
+            f"Content-Length: {2 * half}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            "Sec-Fetch-Site: same-origin\r\n\r\n".encode()
+        )
+        sock.sendall(bytes(half))
+        wait_until(lambda: kept_bodies(stack) > half // 2, what="the half in nginx's folder")
+
+
+def kept_bodies(stack):
+    """Bytes of bodies that nginx's processes keep in files, which have no names any more."""
+    main = stack.nginx.process.pid
+    size = 0
+    for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split():
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed in the meantime
+                if f"{stack.nginx.folder}/body/" in str(file.readlink()):
+                    size += file.stat().st_size
+    return size
 
 
 def test_style_and_scripts_are_kept_by_browsers_and_by_the_proxy(stack):
