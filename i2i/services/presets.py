@@ -8,7 +8,7 @@ from psycopg import Connection
 from psycopg.errors import UniqueViolation
 
 from i2i.errors import InvalidFields, NotFound
-from i2i.queries import presets, workflows
+from i2i.queries import presets, users, workflows
 
 MOST = 50
 """As many as one workflow may have: more cannot be told apart on the page."""
@@ -33,18 +33,21 @@ def save(
     if workflows.find(conn, workflow_id=workflow_name) is None:
         raise InvalidFields({"workflow": "Choose a workflow."})
     name = _clean(name)
-    if replace:
-        return presets.replace(
+    with conn.transaction():
+        users.lock(conn, user_id=user_id)  # parallel clicks share what is left of MOST
+        before = presets.find_by_name(conn, user_id=user_id, workflow_name=workflow_name, name=name)
+        kept = presets.list_of_user(conn, user_id=user_id, workflow_name=workflow_name)
+        if before is None and len(kept) >= MOST:
+            raise InvalidFields({"preset_name": f"{MOST} presets are the most. Delete one first."})
+        if replace:
+            return presets.replace(
+                conn, user_id=user_id, workflow_name=workflow_name, name=name, parameters=parameters
+            ).id
+        made = presets.create(
             conn, user_id=user_id, workflow_name=workflow_name, name=name, parameters=parameters
-        ).id
-    if len(presets.list_of_user(conn, user_id=user_id, workflow_name=workflow_name)) >= MOST:
-        raise InvalidFields({"preset_name": f"{MOST} presets are the most. Delete one first."})
-    made = presets.create(
-        conn, user_id=user_id, workflow_name=workflow_name, name=name, parameters=parameters
-    )
+        )
     if made is not None:
         return made.id
-    before = presets.find_by_name(conn, user_id=user_id, workflow_name=workflow_name, name=name)
     if before is None or before.parameters != parameters:
         raise InvalidFields(
             {

@@ -84,7 +84,9 @@ def test_a_workflow_that_is_none(save):
 def test_there_is_an_end(save, kept):
     for number in range(presets.MOST):
         save(f"Number {number}")
-    assert "Delete one first" in refusal(save, "One more")["preset_name"]
+    for replace in (False, True):
+        fields = refusal(save, "One more", replace=replace)
+        assert "Delete one first" in fields["preset_name"]
     save("Number 1", parameters=OUTDOOR, replace=True)
     assert len(kept()) == presets.MOST
 
