@@ -72,6 +72,9 @@ _MAX_PROPERTIES = 40
 _MAX_CHOICES = 50
 _SAFE_INTEGER = 2**53 - 1
 
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){50}""")
+"""A key of so many parts, a.b.c…: for tomllib each costs as much as all before it."""
+
 Schema = Mapping[str, Any]
 Parameters = dict[str, Any]
 Kind = Literal["choice", "choices_select", "integer", "number", "text", "boolean", "shape"]
@@ -133,7 +136,7 @@ def load_document(text: str, *, format: Literal["toml", "json"]) -> dict[str, An
         raise InvalidWorkflow(f"This is longer than {MAX_DOCUMENT_BYTES // 1000} kB.")
     try:
         if format == "toml":
-            return tomllib.loads(text)
+            return _read_toml(text)
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -149,6 +152,12 @@ def load_document(text: str, *, format: Literal["toml", "json"]) -> dict[str, An
     if not isinstance(document, dict):
         raise InvalidWorkflow("Line 1, column 1: a workflow is an object, as in {…}.")
     return document
+
+
+def _read_toml(text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise RecursionError
+    return tomllib.loads(text)
 
 
 def parse_definition(document: Mapping[str, Any]) -> Definition:

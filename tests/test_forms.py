@@ -122,6 +122,9 @@ class TestDocuments:
                 "An escape in this (\\ud800 to \\udfff) names no letter.",
             ),
             ("a = " + "[" * 30_000, "toml", "This is nested too deeply."),
+            ("a" + ".a" * 30_000 + " = 1", "toml", "This is nested too deeply."),
+            ("['a'" + ' . "a b"' * 7_000 + "]", "toml", "This is nested too deeply."),
+            ("b = {a" + ".a" * 30_000 + " = 1}", "toml", "This is nested too deeply."),
             ("#" * 70_000, "toml", "This is longer than 64 kB."),
         ],
     )
