@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -141,9 +142,16 @@ def _manifest(rows: Sequence[Sequence[str]]) -> bytes:
     return text.getvalue().encode("utf-8-sig")
 
 
+_FORMULA = re.compile(r"""\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]""")
+_FURTHER = re.compile(r"""([;\t\r\n]["\s]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
+"""What begins like a formula, also in the wide letters of Japan: a cell, and what a spreadsheet
+takes for one that parts cells at semicolons or tabs, to which our quotes mean nothing."""
+
+
 def _harmless(cell: str) -> str:
     """Text that begins like a formula gets an apostrophe before it, which spreadsheets hide."""
-    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    cell = _FURTHER.sub(r"\1'", cell)
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 # --- the bytes

@@ -121,6 +121,19 @@ def test_the_manifest_says_how_each_was_made_and_runs_nothing(conn, owner, make_
     }
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_the_manifest_runs_nothing_where_cells_end_elsewhere(make_picture, pack, delimiter):
+    """Much of Europe's spreadsheets part cells at semicolons, and then quotes do not hold."""
+    starts = ("=", "＝", "+", "-", "@")
+    names = [f"a{between}{start}1.jpg" for start in starts for between in (";", ';"', "\t")]
+    jobs_made = [make_picture(name) for name in (*names, *(f"{each}1.jpg" for each in starts))]
+    with zipfile.ZipFile(io.BytesIO(pack(jobs_made))) as packed:
+        lines = packed.read("manifest.csv").decode("utf-8-sig").splitlines()
+    cells = [cell for line in lines for each in line.split(",") for cell in each.split(delimiter)]
+    assert len(cells) > len(names)
+    assert [cell for cell in cells if cell.lstrip(' "').startswith(starts)] == []
+
+
 def test_files_and_manifest_stand_in_the_photos_order(make_picture, pack):
     names = ["look 2.jpg", "look 2 back.jpg", "LOOK 9.jpg", "look 10.jpg"]
     data = pack([make_picture(name) for name in sorted(names)])
