@@ -6,7 +6,8 @@
 CREATE TABLE backups (
     id uuid NOT NULL CONSTRAINT backups_pkey PRIMARY KEY,
     taken_at timestamptz NOT NULL,
-    images integer NOT NULL CONSTRAINT backups_images_positive CHECK (images >= 0),
+    images integer NOT NULL,
+    -- This keeps both from being negative.
     checked integer NOT NULL CONSTRAINT backups_checked_range CHECK (checked BETWEEN 0 AND images),
     verified_at timestamptz NOT NULL DEFAULT now()
 );

@@ -11,6 +11,8 @@ UPDATE_JOB = "UPDATE processing_jobs SET {} WHERE id = %(job)s"
 
 RECORD = "INSERT INTO audit_events (action, outcome, actor, target, detail) VALUES ({})"
 
+BACKUP = "INSERT INTO backups (id, taken_at, images, checked) VALUES (gen_random_uuid(), now(), {})"
+
 CHECKS = {
     "users_email_shape": "UPDATE users SET email = 'no address' WHERE id = %(owner)s",
     "users_role_known": "UPDATE users SET role = 'king' WHERE id = %(owner)s",
@@ -107,6 +109,7 @@ CHECKS = {
     "tokens_token_hash_length": (
         "INSERT INTO tokens (user_id, name, token_hash) VALUES (%(owner)s, 'x', 'short')"
     ),
+    "backups_checked_range": BACKUP.format("1, 2"),
 }
 """A statement that each named CHECK refuses; the submission is one that was sent."""
 
