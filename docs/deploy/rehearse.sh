@@ -139,6 +139,7 @@ printf '127.0.0.1 localhost %s\n::1 localhost\n' "$host" >"$machine/etc/hosts"
 echo i2i >"$machine/etc/hostname"
 
 git init -q --bare "$machine/mnt/repository.git"
+git update-index -q --refresh || true # without, a copied checkout seems changed, and `stash create` fails
 commit=$(git -c user.name=rehearsal -c user.email=rehearsal@localhost stash create)
 git push -q "$machine/mnt/repository.git" "${commit:-HEAD}:refs/heads/main"
 git -C "$machine/mnt/repository.git" symbolic-ref HEAD refs/heads/main

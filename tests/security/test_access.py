@@ -49,7 +49,11 @@ WITHOUT_OWNER = {
     ),
     "for `flask storage`: whether the bytes of all rows are there": (
         "images.page_stored images.find_stored images.show_preview images.mark_lost"
-        " images.mark_found jobs.mark_result"
+        " images.mark_found images.list_stored jobs.mark_result"
+    ),
+    "for `flask backup`: counts, and what a restore holds back": (
+        "backups.export_snapshot backups.count_rows backups.save_verified backups.find_newest"
+        " backups.return_unsent backups.hold_unsent"
     ),
     "for everybody: what an admin chose to show, what a workflow usually takes": (
         "images.find_of_sample jobs.list_usual_seconds workflows.find workflows.list_all"

@@ -39,9 +39,9 @@ def test_incident_10_11_16_no_name_in_a_request_leads_to_a_file(town, stack):
     Every field and every id of every route, by the plain ways and one of the others in turn; a file
     beside the store keeps its content to itself, and stays.
     """
-    secret = stack.house.folder / "canary.txt"
+    secret = stack.house.folder / "treasure.txt"
     secret.write_text(CANARY)
-    ways = [*climbing(3, "canary.txt"), *climbing(12, str(secret).lstrip("/"))]
+    ways = [*climbing(3, "treasure.txt"), *climbing(12, str(secret).lstrip("/"))]
     before = town.snapshot()
     asked = 0
     for number, (method, route) in enumerate(ROUTES):
