@@ -32,7 +32,7 @@ faults: $(VENV)/.test ## kill a worker at each of its points in turn, freeze it,
 heavy: $(VENV)/.test ## send fifty photos of 8 MB at once from a real browser, the server killed in the middle; 300 pictures as one ZIP; minutes (ARGS=--short: 12 and 40)
 	@$(BIN)/python -m pytest -q -m heavy tests/heavy $(ARGS)
 
-security: $(VENV)/.test ## try the 70 rows of the checklist on the running stack behind nginx; under four minutes
+security: $(VENV)/.test ## try the 70 rows of the checklist on the running stack behind nginx; six minutes
 	@PYTHONPATH=tests $(BIN)/python -m pytest -q -p rows -p no:randomly -m "not heavy" tests/security $(ARGS)
 
 corpus: $(VENV)/corpus/.fetched ## feed the 1,000 pictures of Pillow's own tests to the running application; 47 MB are fetched once

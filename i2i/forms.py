@@ -136,7 +136,9 @@ def load_document(text: str, *, format: Literal["toml", "json"]) -> dict[str, An
         raise InvalidWorkflow(f"This is longer than {MAX_DOCUMENT_BYTES // 1000} kB.")
     try:
         if format == "toml":
-            return _read_toml(text)
+            if _LONG_KEY.search(text):
+                raise InvalidWorkflow("A key of this, as in a.b.c, has too many parts.")
+            return tomllib.loads(text)
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -152,12 +154,6 @@ def load_document(text: str, *, format: Literal["toml", "json"]) -> dict[str, An
     if not isinstance(document, dict):
         raise InvalidWorkflow("Line 1, column 1: a workflow is an object, as in {…}.")
     return document
-
-
-def _read_toml(text: str) -> dict[str, Any]:
-    if _LONG_KEY.search(text):
-        raise RecursionError
-    return tomllib.loads(text)
 
 
 def parse_definition(document: Mapping[str, Any]) -> Definition:

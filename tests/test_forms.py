@@ -122,9 +122,21 @@ class TestDocuments:
                 "An escape in this (\\ud800 to \\udfff) names no letter.",
             ),
             ("a = " + "[" * 30_000, "toml", "This is nested too deeply."),
-            ("a" + ".a" * 30_000 + " = 1", "toml", "This is nested too deeply."),
-            ("['a'" + ' . "a b"' * 7_000 + "]", "toml", "This is nested too deeply."),
-            ("b = {a" + ".a" * 30_000 + " = 1}", "toml", "This is nested too deeply."),
+            (
+                "a" + ".a" * 30_000 + " = 1",
+                "toml",
+                "A key of this, as in a.b.c, has too many parts.",
+            ),
+            (
+                "['a'" + ' . "a b"' * 7_000 + "]",
+                "toml",
+                "A key of this, as in a.b.c, has too many parts.",
+            ),
+            (
+                "b = {a" + ".a" * 30_000 + " = 1}",
+                "toml",
+                "A key of this, as in a.b.c, has too many parts.",
+            ),
             ("#" * 70_000, "toml", "This is longer than 64 kB."),
         ],
     )
