@@ -36,6 +36,9 @@ OTHER_PARTS = 20
 OVERHEAD_BYTES = 100_000
 """What headers, boundaries and those fields may add to the files of one body."""
 
+AHEAD_BYTES = 262_144
+"""How much of a body is read at once: below the half megabyte that Werkzeug's parser may hold."""
+
 NAME_BYTES = 255
 
 UNSEEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
@@ -146,15 +149,20 @@ class _Sink:
 
 
 class _Body:
-    """A request's body that knows how much of it was read."""
+    """A request's body that knows how much of it was read.
+
+    Read in large pieces, whatever is asked for: gunicorn receives as much as there is, and copies
+    what it holds back at every read. So the less often it is asked, the less is copied.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
         self.size = 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, _size: int = -1) -> bytes:
+        """The next piece, of AHEAD_BYTES unless the body ends; nothing at its end."""
         try:
-            data = self.stream.read(size)
+            data = self.stream.read(AHEAD_BYTES)
         except HTTPException:
             raise
         except Exception as error:

@@ -1,6 +1,7 @@
 """Uploads over real HTTP, well-formed and not: nothing half is taken, nothing is left behind."""
 
 import hashlib
+import io
 import json
 import os
 import socket
@@ -341,6 +342,38 @@ def test_a_disk_that_gets_full(tmp_path):
     file.seek(0)
     assert "is full" in str(file.failure)
     assert not file.path.exists()
+
+
+class CountedInput:
+    """A server's input that counts how often it is asked."""
+
+    def __init__(self, body):
+        self.times = 0
+        self._body = io.BytesIO(body)
+
+    def read(self, size=-1):
+        self.times += 1
+        return self._body.read(size)
+
+
+def test_a_server_is_asked_for_large_pieces(folder):
+    """gunicorn copies what it has received and not handed out yet, at each read."""
+    photos = [bytes(MAX_BYTES - 1)] * MAX_FILES
+    content = b"".join(part("images", "a.jpg", data) for data in photos) + END
+    body = CountedInput(content)
+    environ = {
+        "CONTENT_TYPE": MULTIPART,
+        "CONTENT_LENGTH": str(len(content)),
+        "wsgi.input": body,
+    }
+    with make_app(folder).test_request_context(
+        "/images", method="POST", environ_overrides=environ
+    ) as context:
+        files = uploads.incoming_files(
+            context.request, folder=folder, max_bytes=MAX_BYTES, max_files=MAX_FILES
+        )
+        assert [file.size for file in files] == [len(data) for data in photos]
+    assert body.times <= 5, "four pieces, and the end"
 
 
 def test_asking_after_the_body_was_read_is_a_mistake(folder):
