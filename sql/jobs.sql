@@ -237,8 +237,21 @@ SELECT pg_advisory_xact_lock(hashtext('i2i.queue'));
 -- The oldest pending picture of the user with the fewest in flight, if the breaker is closed, the
 -- caps leave room and every photo it needs is decoded. What was being sent when a worker
 -- crashed comes after the rest and one at a time, so that only the guilty one crashes again.
--- The caller holds lock_queue, so that the caps hold exactly.
-WITH busy AS (
+-- The caller holds lock_queue, so that the caps hold exactly. Who waits is found by leaping from user
+-- to user in processing_jobs_pending_index: ten thousand waiting pictures are not read.
+WITH RECURSIVE waiting AS (
+    (SELECT user_id FROM processing_jobs WHERE status = 'pending' ORDER BY user_id LIMIT 1)
+    UNION ALL
+    SELECT further.user_id
+    FROM waiting
+    CROSS JOIN LATERAL (
+        SELECT user_id FROM processing_jobs
+        WHERE status = 'pending' AND user_id > waiting.user_id
+        ORDER BY user_id
+        LIMIT 1
+    ) AS further
+),
+busy AS (
     SELECT user_id, count(*) AS in_flight
     FROM processing_jobs
     WHERE status IN ('submitting', 'processing')
@@ -246,7 +259,7 @@ WITH busy AS (
 ),
 next AS (
     SELECT oldest.id
-    FROM (SELECT DISTINCT user_id FROM processing_jobs WHERE status = 'pending') AS waiting
+    FROM waiting
     JOIN users ON users.id = waiting.user_id AND users.is_whitelisted
     LEFT JOIN busy ON busy.user_id = waiting.user_id
     CROSS JOIN LATERAL (
