@@ -554,6 +554,7 @@ class FalTask:
     sent_at: datetime
     waited_seconds: float
     gone_seconds: float
+    in_flight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

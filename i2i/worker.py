@@ -91,6 +91,9 @@ TIDY_SECONDS = 3600.0
 BEAT_SECONDS = 10.0
 """How often a worker writes down that it lives."""
 
+BREATH_SECONDS = 0.1
+"""The distance between claims that nobody hurries: each takes all that came due meanwhile."""
+
 SILENT_LOOKS = 5
 """Looks in a row without an answer after which a person is told."""
 
@@ -181,6 +184,8 @@ class Worker:
         self._running: set[Future[None]] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._hurry = threading.Event()
+        self._looked = 0.0
         self._stopping = threading.Event()
 
     # --- the loop
@@ -188,10 +193,11 @@ class Worker:
     def stop(self) -> None:
         """Finish the steps in hand and claim no more; callable from any thread."""
         self._stopping.set()
-        self._wake.set()
+        self.wake()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """There may be something to do at once."""
+        self._hurry.set()
         self._wake.set()
 
     def run(self) -> bool:
@@ -205,9 +211,11 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
+                self._hurry.clear()
                 self._keep_house(threads)
-                if not self._dispatch(threads):
-                    self._rest(threads, seconds=self._pause())
+                self._dispatch(threads)
+                self._rest(threads, seconds=self._pause())
+                self._breathe()
         finally:
             threads.shutdown(wait=False)
             with self._lock:
@@ -223,6 +231,13 @@ class Worker:
             if self._wake.wait(min(left, BEAT_SECONDS)):
                 return
             self._keep_house(threads)
+
+    def _breathe(self) -> None:
+        """Claim no more often than BREATH_SECONDS say, unless somebody hurries.
+
+        A claim asks ten questions, and many requests at fal come due one by one.
+        """
+        self._hurry.wait(max(0.0, self._looked + BREATH_SECONDS - time.monotonic()))
 
     def _keep_house(self, threads: ThreadPoolExecutor) -> None:
         """What is done every so often, whatever there is to do beside it."""
@@ -310,22 +325,22 @@ class Worker:
             self._step(self._look, task, on_error=self._look_broke)()
         return bool(tasks)
 
-    def _dispatch(self, threads: ThreadPoolExecutor) -> bool:
-        """Hand out as many steps as there are free threads; True: look again at once."""
+    def _dispatch(self, threads: ThreadPoolExecutor) -> None:
+        """Hand out as many steps as there are free threads. The end of each wakes the loop."""
+        self._looked = time.monotonic()
         room = self._room()
         if room <= 0:
-            return False
+            return
         try:
             steps = self.claim(room=room)
         except DATABASE_TROUBLE as error:
             log.warning("the database does not answer: %s", error)
-            return False
+            return
         except Exception:
             log.exception("claiming broke; it is tried again")
-            return False
+            return
         for step in steps:
             self._hand_out(threads, step)
-        return bool(steps)
 
     def _room(self) -> int:
         """How many threads are free."""
@@ -339,8 +354,12 @@ class Worker:
         future.add_done_callback(self._finished)
 
     def _finished(self, future: Future[None]) -> None:
+        """Something may be due sooner now; with no thread free, something waits for this one."""
         with self._lock:
+            was_full = len(self._running) >= self._settings.worker_threads
             self._running.discard(future)
+        if was_full:
+            self._hurry.set()
         self._wake.set()
 
     def _pause(self) -> float:
@@ -602,7 +621,7 @@ class Worker:
         else:
             log.warning("sending goes on: the account at fal takes requests again")
             self._save(breaker_service.reset)
-            self._wake.set()
+            self.wake()
 
     def _sending_broke(self, sending: Sending, error: Exception) -> None:
         """Something unforeseen before the POST: put off. After it the lease's end decides."""
@@ -677,7 +696,7 @@ class Worker:
                 queue_position=status.queue_position if status.state == "queued" else None,
                 running=status.state == "running",
                 delay_seconds=job_service.poll_delay(
-                    in_flight=jobs.count_in_flight(conn).count,
+                    in_flight=task.in_flight,
                     queue_position=status.queue_position,
                 ),
             )
@@ -704,6 +723,7 @@ class Worker:
             self._save(
                 lambda conn: job_service.begin_storing(conn, task=task, urls=shown, cost=cost)
             )
+            self.wake()
             return
         why = of_code("safety" if result.outputs else "no_picture")
         nothing = FalError("no picture to show", http_status=200, error_type=why.code)

@@ -332,7 +332,9 @@ RETURNING job.id, job.user_id, job.status, job.fence, job.crashes, job.cancel_re
           extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - submission.sent_at)::float8
               AS waited_seconds,
           coalesce(extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - job.gone_since), 0)::float8
-              AS gone_seconds;
+              AS gone_seconds,
+          (SELECT count(*) FROM processing_jobs AS other
+           WHERE other.status IN ('submitting', 'processing')) AS in_flight;
 
 -- name: claim_expired :many
 -- Jobs whose worker vanished between the claim and the saved answer. Without a live submission

@@ -59,6 +59,8 @@ def test_counts(conn, owner, other):
     counts = {row.status: row.count for row in jobs.count_statuses(conn)}
     assert counts == {"pending": 2, "submitting": 1, "processing": 1, "storing": 1, "completed": 1}
     assert jobs.count_in_flight(conn).count == 2
+    (look,) = jobs.claim_fal(conn, status="processing", page_size=9, lease_seconds=45)
+    assert look.in_flight == 2
     assert jobs.count_of_workflow(conn, workflow_name="basic-v1").count == 6
     assert len(jobs.list_newest(conn, page_size=20, user_id=owner.id)) == 5
     assert len(jobs.list_newest(conn, page_size=20, status="pending")) == 2
