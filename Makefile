@@ -46,6 +46,7 @@ scan: $(VENV)/.test ## let wapiti and sqlmap try the running stack, each in a th
 
 bench: $(VENV)/.test ## measure what people and workers wait for
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/work.py
 
 chaos: $(VENV)/.test ## kill everything at random for MINUTES=5, then check every promise about money
 	@PYTHONPATH=.:tests:tests/faults $(BIN)/python tests/faults/chaos.py $(and $(MINUTES),--minutes $(MINUTES)) $(ARGS)
