@@ -1,5 +1,6 @@
 """Opaque cursors: the place of the last row shown, signed so that nobody edits them by hand."""
 
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -25,8 +26,8 @@ def read_cursor(text: str | None) -> tuple[datetime, UUID] | None:
     """The place that a cursor names; None without one, NotFound for one that is not ours."""
     if not text:
         return None
-    try:
-        created_at, row_id = _serializer().loads(text)
-        return datetime.fromisoformat(created_at), UUID(row_id)
-    except (BadSignature, ValueError, TypeError):
-        raise NotFound("This page does not exist.") from None
+    with suppress(BadSignature, ValueError):
+        match _serializer().loads(text):
+            case [str(created_at), str(row_id)]:
+                return datetime.fromisoformat(created_at), UUID(row_id)
+    raise NotFound("This page does not exist.")

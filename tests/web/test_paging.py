@@ -7,7 +7,7 @@ import pytest
 
 from i2i.app import create_app
 from i2i.errors import NotFound
-from i2i.web.paging import read_cursor, write_cursor
+from i2i.web.paging import _serializer, read_cursor, write_cursor
 
 PLACE = (datetime(2026, 11, 23, 8, 30, tzinfo=UTC), UUID("0b0b7d7e-30a1-4f0e-9b0c-3f3c5a1d2e4f"))
 
@@ -30,3 +30,11 @@ def test_a_former_key_is_understood_and_signs_nothing(context_of):
         assert read_cursor(after) == PLACE
         with pytest.raises(NotFound):
             read_cursor(before)
+
+
+@pytest.mark.parametrize(
+    "said", [None, 0, "2026-01-01", [], ["2026-01-01"], ["2026-01-01", 0], [0, PLACE[1].hex], {"a": "b"}]
+)  # fmt: skip
+def test_what_is_well_signed_may_be_no_place(app, said):
+    with app.test_request_context(), pytest.raises(NotFound):
+        read_cursor(_serializer().dumps(said))
