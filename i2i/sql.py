@@ -11,13 +11,13 @@ The word after the name is the cardinality: `:one` (a row must come), `:optional
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 from psycopg import Connection, Cursor
-from psycopg.rows import class_row
+from psycopg.rows import RowFactory
 
 from i2i.config import ROOT
 
@@ -64,7 +64,23 @@ class Query:
     def _run(
         self, conn: Connection[Any], row: type[Row], params: Mapping[str, object]
     ) -> Cursor[Row]:
-        return conn.cursor(row_factory=class_row(row)).execute(self.text, params)
+        return conn.cursor(binary=True, row_factory=rows_of(row)).execute(self.text, params)
+
+
+def rows_of(row: type[Row]) -> RowFactory[Row]:
+    """Make rows as psycopg's class_row does, at half its price: pages read hundreds of them.
+
+    Values go straight into the slots, which have the order of the columns (tests/test_sql.py).
+    """
+    slots = [getattr(row, name).__set__ for name in row.__slots__]  # type: ignore[attr-defined]
+
+    def make(values: Sequence[Any]) -> Row:
+        made = object.__new__(row)
+        for fill, value in zip(slots, values, strict=True):
+            fill(made, value)
+        return made
+
+    return lambda _cursor: make
 
 
 def parse(aggregate: str, source: str) -> Iterator[Query]:
