@@ -44,8 +44,9 @@ s3: $(VENV)/.s3 ## hold the store to its contract on real S3 servers, which are 
 scan: $(VENV)/.test ## let wapiti and sqlmap try the running stack, each in a throw-away environment; half an hour
 	@PYTHONPATH=.:tests $(BIN)/python tests/security/scan.py $(and $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-bench: $(VENV)/.test ## measure what people and workers wait for
+bench: $(VENV)/.test $(VENV)/peers/.installed ## measure what people and workers wait for, and what pages cost beside the same ones of Django and FastAPI
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/bench.py
+	@PYTHONPATH=.:tests PEERS_PYTHON=$(CURDIR)/$(VENV)/peers/bin/python $(BIN)/python tests/benchmarks/pages.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/work.py
 
 chaos: $(VENV)/.test ## kill everything at random for MINUTES=5, then check every promise about money
@@ -66,7 +67,7 @@ fmt: $(VENV)/.test ## repair style and format where a tool can
 
 lock: $(VENV)/.test ## write requirements*.txt anew from requirements*.in
 	@test -x $(BIN)/uv || $(BIN)/python -m pip --disable-pip-version-check install -q uv
-	@for name in requirements requirements-local requirements-s3 requirements-metrics requirements-studio requirements-dev tests/s3_servers; do \
+	@for name in requirements requirements-local requirements-s3 requirements-metrics requirements-studio requirements-dev tests/s3_servers tests/benchmarks/peers/requirements; do \
 	  echo "$$name.txt"; \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header $$name.in -o $$name.txt || exit 1; \
@@ -92,6 +93,12 @@ $(VENV)/corpus/.fetched: requirements.txt | $(VENV)/.test
 
 $(VENV)/.s3: requirements-s3.txt tests/s3_servers.txt | $(VENV)/.test
 	@$(call install,requirements-s3.txt tests/s3_servers.txt)
+	@touch $@
+
+# Django and FastAPI, which the benchmark of pages measures, apart from ours.
+$(VENV)/peers/.installed: tests/benchmarks/peers/requirements.txt | $(VENV)/.test
+	@$(BIN)/python -m venv --clear $(@D)
+	@echo "Installing $<"; $(@D)/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.made:

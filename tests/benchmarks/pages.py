@@ -1,4 +1,4 @@
-"""`make bench-pages`: CPU milliseconds a request, of i2i and of peers that show the same page.
+"""`make bench`, its half on pages: CPU milliseconds a request, of i2i and of peers that show the same page.
 
 Application and PostgreSQL are added up from the operating system's accounting; medians of rounds
 that take turns. The peers read the same tables on the same machine in the same run, one process
@@ -8,21 +8,24 @@ each. Prints a table, never fails.
 import http.client
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import house as houses
 import psycopg
 import scale
+import stack
 from house import House, free_port, wait_until
-from processes import cpu_ms, resident_mb
+from processes import buried_ms, cpu_ms, resident_mb
 
 from i2i import embedded, passwords
-from i2i.services import workflows
+from i2i.queries import history as history_queries
+from i2i.queries import jobs
+from i2i.services import history, workflows
 
 HERE = Path(__file__).parent
 ROUNDS, REQUESTS, WARM = 5, 60, 20
@@ -88,6 +91,9 @@ def main():
             measure_poll(sides[0], house)
             for side in sides:
                 print(f"{side.name + ': resident after all of it':<58} {side.resident:9.1f} MB")
+            measure_two_workers(server)
+            floor_of_postgresql(server)
+            floor_of_nginx(sides[0], folder=Path(folder))
         finally:
             for process in others:
                 process.terminate()
@@ -146,16 +152,18 @@ def start(python, environ, command):
         stdin=subprocess.DEVNULL,
     )
 
-    def answers():
-        try:
-            http.client.HTTPConnection("127.0.0.1", port, timeout=1).request("GET", "/jobs")
-        except OSError:
-            assert process.poll() is None, "a peer ended"
-            return False
-        return True
-
-    wait_until(answers, what="an answer of a peer")
+    wait_until(lambda: process.poll() is not None or answers(port), what="an answer of a peer")
+    assert process.poll() is None, "a peer ended"
     return process, port
+
+
+def answers(port):
+    """Whether somebody listens there."""
+    try:
+        http.client.HTTPConnection("127.0.0.1", port, timeout=1).request("GET", "/jobs")
+    except OSError:
+        return False
+    return True
 
 
 def compare_histories(sides, house):
@@ -185,9 +193,6 @@ def middle(side, house):
     for _ in range(20):
         body = side.client.get(path)[0].decode()
         path = re.search(r'href="(/jobs\?[^"]*after=[^"]+)"', body)[1].replace("&amp;", "&")
-        parts = urlsplit(path)
-        words = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        path = f"{parts.path}?{urlencode(words, quote_via=quote)}"
     return path
 
 
@@ -225,6 +230,88 @@ def measure_poll(side, house):
     }
     for what, ask in asks.items():
         report(what, take_turns([side], {side.name: ask})[side.name], "")
+
+
+def measure_two_workers(server):
+    """Memory of gunicorn as it is run, with two processes, after each has shown pages."""
+    with tempfile.TemporaryDirectory() as folder:
+        house = House(database=server.url, folder=folder)
+        house.make_user("two@example.com")
+        house.start_web()
+        try:
+            wait_until(house.is_ready, what="GET /readyz with 200")
+            visitor = houses.Visitor(house, "two@example.com")
+            for _ in range(200):
+                assert visitor.get("/jobs", Connection="close").status == 200
+            size = resident_mb(house.processes["web"].pid)
+            print(f"{'two web workers after 200 pages':<58} {size:9.1f} MB")
+        finally:
+            house.stop()
+
+
+def floor_of_postgresql(server):
+    """What the two large queries of the page cost when nothing is made of their rows."""
+    programs = [shutil.which("pgbench"), *Path("/usr/lib/postgresql").glob("*/bin/pgbench")]
+    pgbench = next(filter(None, programs), None)
+    if pgbench is None:
+        print("pgbench is not there: no floor of PostgreSQL")
+        return
+    with psycopg.connect(server.url) as conn, psycopg.ClientCursor(conn) as cursor:
+        (user_id,) = conn.execute(
+            "SELECT id FROM users WHERE email = 'user7@example.com'"
+        ).fetchone()
+        chosen = history.Filter(user_id=user_id)
+        ids = history.pick(conn, chosen, page_size=25)
+        place = {"before": None, "before_id": None, "created_from": None, "page_size": 25}
+        picked = {"user_id": user_id, "statuses": chosen.all_statuses, **place}
+        script = "\n".join(
+            cursor.mogrify(query.text, values) + ";"
+            for query, values in (
+                (history_queries.SQL["pick_by_status"], picked),
+                (jobs.SQL["list_chosen_cards"], {"job_ids": ids, "user_id": user_id}),
+            )
+        )
+    times = 2000
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        before, own = buried_ms(server.pid), buried_ms(os.getpid())
+        subprocess.run(
+            [pgbench, "-n", "-M", "prepared", "-t", str(times), "-f", file.name, server.url],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        wait_until(lambda: buried_ms(server.pid) > before, what="the end of its connection")
+    report("floor: the page's queries, PostgreSQL", (buried_ms(server.pid) - before) / times, "")
+    report("floor: pgbench itself", (buried_ms(os.getpid()) - own) / times, "")
+
+
+def floor_of_nginx(side, *, folder):
+    """The bytes of the page as a file."""
+    if stack.NGINX is None:
+        print("nginx is not there: no floor of HTTP")
+        return
+    port = free_port()
+    (folder / "page.html").write_bytes(side.client.get("/jobs")[0])
+    (folder / "nginx.conf").write_text(
+        f"user root; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;"
+        "events {} http { access_log off; keepalive_requests 100000;"
+        f" server {{ listen 127.0.0.1:{port}; root {folder}; }} }}"
+    )
+    process = subprocess.Popen([stack.NGINX, "-c", folder / "nginx.conf"])
+    try:
+        client = Client(port, "")
+        wait_until(lambda: answers(port), what="nginx")
+        nginx = Side("nginx", pid=process.pid, client=client, postgres=process.pid)
+        ask = asking("/page.html")
+        report(
+            "floor: the same bytes as a file, nginx",
+            take_turns([nginx], {"nginx": ask})["nginx"],
+            "",
+        )
+    finally:
+        process.terminate()
+        process.wait(houses.PATIENCE)
 
 
 def report(what, cpu, more):

@@ -29,6 +29,12 @@ def cpu_ms(*pids):
     return spent / 1e6
 
 
+def buried_ms(pid):
+    """Milliseconds of CPU of the children that have ended, and theirs (cutime and cstime, proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[13:15])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(*pids):
     """Megabytes that these processes and their descendants hold, shared pages counted in parts."""
     total = 0

@@ -49,6 +49,7 @@ settings.configure(
 django.setup()
 
 from datetime import datetime, timedelta
+from urllib.parse import urlencode
 from uuid import UUID
 
 import words
@@ -57,7 +58,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
-from django_peer_models.models import Batch, Image, Job, Session, Workflow
+from django_peer_models.models import Image, Job, Session, Workflow
 
 
 def signed_in(request):
@@ -94,17 +95,19 @@ def history(request):
         before = datetime.fromisoformat(moment)
         jobs = jobs.filter(Q(created_at__lt=before) | Q(created_at=before, id__lt=UUID(last)))
     rows = list(
-        jobs.select_related("original_image", "result_image", "workflow_version")
+        jobs.select_related("original_image", "result_image")
         .prefetch_related("submissions")
         .order_by("-created_at", "-id")[: words.PAGE_SIZE + 1]
     )
     shown = rows[: words.PAGE_SIZE]
     older = None
     if len(rows) > words.PAGE_SIZE:
-        older = f"{reverse('history')}?after={shown[-1].created_at.isoformat()}_{shown[-1].id}"
+        cursor = f"{shown[-1].created_at.isoformat()}_{shown[-1].id}"
+        older = f"{reverse('history')}?{urlencode({'after': cursor})}"
     running = (
-        Batch.objects.filter(user=user, job__status__in=("pending", "submitting", "processing"))
-        .order_by("-created_at")
+        Job.objects.filter(user=user, status__in=words.WORKING, deleted_at=None)
+        .order_by("-created_at", "-id")
+        .values_list("batch_id", flat=True)
         .first()
     )
     stored = Image.objects.filter(user=user).aggregate(bytes=Sum("file_size"))["bytes"] or 0
@@ -116,6 +119,7 @@ def history(request):
             "running": running,
             "cards": [card(row) for row in shown],
             "tabs": words.TABS,
+            "sizes": words.SIZES,
             "workflows": Workflow.objects.order_by("id").only("id", "name"),
             "total": Job.objects.filter(user=user, deleted_at=None).count(),
             "used": words.gigabytes(stored),
@@ -128,10 +132,11 @@ def history(request):
 
 def card(row):
     result = row.result_image
-    glyph, tone, word, fact = words.describe(row, submissions=row.submissions.all(), result=result)
+    glyph, tone, word, fact, charge = words.describe(row, submissions=row.submissions.all())
     first, last = words.halves(row.original_image.original_filename)
     return {
         "id": row.id,
+        "position": row.position,
         "url": reverse("job", args=[row.id]),
         "name": row.original_image.original_filename,
         "first": first,
@@ -140,7 +145,10 @@ def card(row):
         "original": reverse("image", args=[row.original_image_id]),
         "retry": reverse("retry", args=[row.id]) if row.status == "failed" else None,
         "error": row.error_message,
-        "workflow": row.workflow_version.definition["name"],
+        "money": charge,
+        "other": f"/batches/new?{urlencode({'parent': row.batch_id, 'image': row.original_image_id})}"
+        if row.status == "failed"
+        else None,
         "glyph": glyph,
         "tone": tone,
         "word": word,

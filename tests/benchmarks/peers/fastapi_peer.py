@@ -7,14 +7,15 @@ import os
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
+from urllib.parse import urlencode
 from uuid import UUID
 
 import words
 from fastapi import Cookie, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
-from sqlalchemy import JSON, ForeignKey, create_engine, func, select, tuple_
+from sqlalchemy import ForeignKey, create_engine, func, select, tuple_
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -31,7 +32,7 @@ app = FastAPI()
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's way
+    pass
 
 
 class User(Base):
@@ -67,19 +68,6 @@ class Workflow(Base):
     name: Mapped[str]
 
 
-class WorkflowVersion(Base):
-    __tablename__ = "workflow_versions"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    definition: Mapped[dict[str, Any]]
-
-
-class Batch(Base):
-    __tablename__ = "batches"
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    user_id: Mapped[UUID]
-    created_at: Mapped[datetime]
-
-
 class Job(Base):
     __tablename__ = "processing_jobs"
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -87,8 +75,8 @@ class Job(Base):
     batch_id: Mapped[UUID]
     original_image_id: Mapped[UUID] = mapped_column(ForeignKey("images.id"))
     result_image_id: Mapped[UUID | None] = mapped_column(ForeignKey("images.id"))
+    position: Mapped[int]
     workflow_name: Mapped[str]
-    workflow_version_id: Mapped[int] = mapped_column(ForeignKey("workflow_versions.id"))
     status: Mapped[str]
     error_message: Mapped[str | None]
     processing_time_ms: Mapped[int | None]
@@ -99,7 +87,6 @@ class Job(Base):
     deleted_at: Mapped[datetime | None]
     original_image: Mapped[Image] = relationship(foreign_keys=[original_image_id])
     result_image: Mapped[Image | None] = relationship(foreign_keys=[result_image_id])
-    workflow_version: Mapped[WorkflowVersion] = relationship()
     submissions: Mapped[list["Submission"]] = relationship()
 
 
@@ -163,7 +150,6 @@ def history(
         jobs.options(
             joinedload(Job.original_image),
             joinedload(Job.result_image),
-            joinedload(Job.workflow_version),
             selectinload(Job.submissions),
         )
         .order_by(Job.created_at.desc(), Job.id.desc())
@@ -172,12 +158,12 @@ def history(
     shown = rows[: words.PAGE_SIZE]
     older = None
     if len(rows) > words.PAGE_SIZE:
-        older = f"/jobs?after={shown[-1].created_at.isoformat()}_{shown[-1].id}"
-    working = select(Job.batch_id).where(Job.status.in_(("pending", "submitting", "processing")))
+        cursor = f"{shown[-1].created_at.isoformat()}_{shown[-1].id}"
+        older = f"/jobs?{urlencode({'after': cursor})}"
     running = db.scalars(
-        select(Batch)
-        .where(Batch.user_id == user.id, Batch.id.in_(working))
-        .order_by(Batch.created_at.desc())
+        select(Job.batch_id)
+        .where(Job.user_id == user.id, Job.status.in_(words.WORKING), Job.deleted_at.is_(None))
+        .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(1)
     ).first()
     own = select(func.count()).select_from(Job)
@@ -189,6 +175,7 @@ def history(
             "running": running,
             "cards": [card(row, request) for row in shown],
             "tabs": words.TABS,
+            "sizes": words.SIZES,
             "workflows": db.scalars(select(Workflow).order_by(Workflow.id)).all(),
             "total": db.scalar(own.where(Job.user_id == user.id, Job.deleted_at.is_(None))),
             "used": words.gigabytes(
@@ -203,7 +190,7 @@ def history(
 
 def card(row, request):
     result = row.result_image
-    glyph, tone, word, fact = words.describe(row, submissions=row.submissions, result=result)
+    glyph, tone, word, fact, charge = words.describe(row, submissions=row.submissions)
     first, last = words.halves(row.original_image.original_filename)
 
     def url(name, id_):
@@ -211,6 +198,7 @@ def card(row, request):
 
     return {
         "id": row.id,
+        "position": row.position,
         "url": url("job", row.id),
         "name": row.original_image.original_filename,
         "first": first,
@@ -219,7 +207,10 @@ def card(row, request):
         "original": url("image", row.original_image_id),
         "retry": url("retry", row.id) if row.status == "failed" else None,
         "error": row.error_message,
-        "workflow": row.workflow_version.definition["name"],
+        "money": charge,
+        "other": f"/batches/new?{urlencode({'parent': row.batch_id, 'image': row.original_image_id})}"
+        if row.status == "failed"
+        else None,
         "glyph": glyph,
         "tone": tone,
         "word": word,

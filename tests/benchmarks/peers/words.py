@@ -5,8 +5,12 @@ from datetime import UTC, datetime
 
 PAGE_SIZE = 24
 MOST_COUNTED = 1000
-STATUSES = ("working", "approved", "rejected", "failed", "unknown")
-TABS = [("All", ""), ("To review", "none"), ("Approved", "approved"), ("Rejected", "rejected")]
+WORKING = ("pending", "submitting", "processing", "storing")
+SIZES = ("S", "M", "L")
+TABS = [
+    *(("All", ""), ("To review", "none"), ("Approved", "approved"), ("Rejected", "rejected")),
+    *(("Failed", "failed"), ("Needs you", "unknown")),
+]
 
 
 def token_hash(token):
@@ -29,19 +33,20 @@ def gigabytes(size):
     return f"{float(size) / 1e9:,.1f} GB"
 
 
-def describe(job, *, submissions, result):
-    """Glyph, tone, word and fact of a picture; the money comes from its submissions."""
+def describe(job, *, submissions):
+    """Glyph, tone, word, fact and charge of a picture; the money comes from its submissions."""
     charged = sum(each.cost or each.estimate for each in submissions if each.charged == "yes")
+    charge = f"Charged {money(charged)}." if charged else "Not charged."
     if job.status == "completed" and job.verdict == "approved":
-        return "approved", "ink", "Approved", day(job.verdict_at)
+        return "approved", "ink", "Approved", day(job.verdict_at), charge
     if job.status == "completed" and job.verdict == "rejected":
-        return "rejected", "ink", "Rejected", job.verdict_reason or ""
+        return "rejected", "ink", "Rejected", job.verdict_reason or "", charge
     if job.status == "completed":
         took = f"{round((job.processing_time_ms or 0) / 1000)} s"
-        return "done", "ink", "Done", f"{took} · {money(charged)}" if charged else took
+        return "done", "ink", "Done", f"{took} · {money(charged)}" if charged else took, charge
     if job.status == "failed":
-        return "failed", "red", "Failed", "charged" if charged else "not charged"
-    return "waiting", "quiet", job.status.capitalize(), ""
+        return "failed", "red", "Failed", charge.rstrip(".").lower(), charge
+    return "waiting", "quiet", job.status.capitalize(), "", charge
 
 
 def halves(name):

@@ -54,15 +54,6 @@ class Workflow(Table):
         db_table = "workflow_configs"
 
 
-class WorkflowVersion(Table):
-    id = models.BigIntegerField(primary_key=True)
-    definition = models.JSONField()
-
-    class Meta:
-        managed = False
-        db_table = "workflow_versions"
-
-
 class Batch(Table):
     id = models.UUIDField(primary_key=True)
     user = models.ForeignKey(User, models.DO_NOTHING)
@@ -79,8 +70,8 @@ class Job(Table):
     batch = models.ForeignKey(Batch, models.DO_NOTHING)
     original_image = models.ForeignKey(Image, models.DO_NOTHING, related_name="+")
     result_image = models.ForeignKey(Image, models.DO_NOTHING, null=True, related_name="+")
+    position = models.IntegerField()
     workflow_name = models.TextField()
-    workflow_version = models.ForeignKey(WorkflowVersion, models.DO_NOTHING)
     status = models.TextField()
     error_message = models.TextField(null=True)
     processing_time_ms = models.IntegerField(null=True)
