@@ -193,7 +193,7 @@ def test_a_wrong_setting_is_one_line(finish):
     code, out, err = finish("db", "check", POSTGRES_URL="mysql://x")
     assert (code, out) == (1, "")
     assert_one_line(err, "POSTGRES_URL must be a libpq URL")
-    code, out, err = finish("db", "check", BLOB_URL="s3://bucket/prefix")
+    code, out, err = finish("db", "check", BLOB_URL="ftp://bucket/prefix")
     assert (code, out) == (1, "")
     assert_one_line(err, "BLOB_URL")
 
