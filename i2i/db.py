@@ -3,6 +3,7 @@
 Connections are autocommit; only `services` open transactions. Knows no Flask.
 """
 
+import select
 from typing import Any
 
 import psycopg
@@ -69,10 +70,22 @@ def make_pool(
         max_size=size,
         open=False,
         timeout=5,
-        check=ConnectionPool.check_connection,
+        check=_check,
         configure=limit if lock_seconds else None,
         kwargs=options(settings, application=application),
     )
+
+
+def _check(conn: Connection[Any]) -> None:
+    """Raise when the server has gone: it says so, or the line is cut, before the next use.
+
+    So a connection with nothing to read is as good as one that was asked. Where there is something,
+    the end or a notice, it is asked.
+    """
+    news = select.poll()
+    news.register(conn.fileno(), select.POLLIN)
+    if news.poll(0):
+        ConnectionPool.check_connection(conn)
 
 
 def connect(settings: Settings, *, application: str) -> Connection[Any]:

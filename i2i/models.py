@@ -140,6 +140,7 @@ class CurrentUser:
     """The user of a session, or of a script's token, that is still good.
 
     With `password_expires_at` the password was generated, and another one has to be chosen first.
+    `unseen` once a minute, when the time of this use is to be written down.
     """
 
     session_id: UUID
@@ -149,6 +150,7 @@ class CurrentUser:
     time_zone: str | None
     review_keys: bool
     password_expires_at: datetime | None
+    unseen: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +245,14 @@ class PrepareTask:
 
 
 # --- workflows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowName:
+    """A workflow as a filter offers it, active or not."""
+
+    id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,7 +402,6 @@ class JobCard:
     processing_time_ms: int | None
     parameters: dict[str, Any]
     workflow_name: str
-    workflow_title: str
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None

@@ -50,16 +50,18 @@ WHERE batch.user_id = %(user_id)s AND version.workflow_name = %(workflow_name)s
 ORDER BY batch.created_at DESC, batch.id DESC
 LIMIT 1;
 
--- name: find_version :one
+-- name: find_version :optional
 -- The revisions only grow, so their sum moves with every commit, in whatever order they come.
-SELECT coalesce(sum(revision), 0)::bigint AS revision, clock_timestamp() AS read_at
-FROM processing_jobs
-WHERE batch_id = %(batch_id)s;
+SELECT (SELECT coalesce(sum(revision), 0)::bigint FROM processing_jobs WHERE batch_id = batch.id) AS revision,
+       clock_timestamp() AS read_at
+FROM batches AS batch
+WHERE batch.id = %(batch_id)s AND batch.user_id = %(user_id)s;
 
 -- name: find_newest_working :optional
--- The batch that the bar at the top counts.
+-- The batch that the bar at the top counts. Nothing at work is in the trash, but the index wants to hear it.
 SELECT batch_id AS id
 FROM processing_jobs
 WHERE user_id = %(user_id)s AND status IN ('pending', 'submitting', 'processing', 'storing')
+  AND deleted_at IS NULL
 ORDER BY created_at DESC, id DESC
 LIMIT 1;

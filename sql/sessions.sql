@@ -9,7 +9,8 @@ RETURNING id;
 -- The user behind a token: not idle for a day, not older than two weeks, still whitelisted, and
 -- with a password that has not run out.
 SELECT session.id AS session_id, users.id, users.email, users.role, users.time_zone,
-       users.review_keys, users.password_expires_at
+       users.review_keys, users.password_expires_at,
+       session.last_seen_at < now() - interval '1 minute' AS unseen
 FROM sessions AS session
 JOIN users ON users.id = session.user_id
 WHERE session.token_hash = %(token_hash)s

@@ -9,7 +9,8 @@ RETURNING id, expires_at;
 -- The user behind a token that is good; also whoever may not sign in with a password any more has
 -- lost it. There is no session: the token's id stands in its place.
 SELECT token.id AS session_id, users.id, users.email, users.role, users.time_zone,
-       users.review_keys, users.password_expires_at
+       users.review_keys, users.password_expires_at,
+       token.last_used_at IS NULL OR token.last_used_at < now() - interval '1 minute' AS unseen
 FROM tokens AS token
 JOIN users ON users.id = token.user_id
 WHERE token.token_hash = %(token_hash)s

@@ -15,7 +15,16 @@ from i2i import forms
 from i2i.config import Settings
 from i2i.errors import InvalidFields, NotFound, PerhapsCharged, Refused, plural
 from i2i.forms import Definition
-from i2i.models import Batch, Image, ImageStatus, JobCard, JobStatus, Verdict, Workflow
+from i2i.models import (
+    Batch,
+    BatchVersion,
+    Image,
+    ImageStatus,
+    JobCard,
+    JobStatus,
+    Verdict,
+    Workflow,
+)
 from i2i.queries import batches, images, jobs, submissions, workflows
 from i2i.services import audit, limits, trash
 from i2i.services.workflows import definition_of
@@ -63,6 +72,14 @@ def get(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> Batch:
     if batch is None:
         raise NotFound("This batch does not exist.")
     return batch
+
+
+def version(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> BatchVersion:
+    """How far the user's own batch has changed; NotFound otherwise."""
+    found = batches.find_version(conn, batch_id=batch_id, user_id=user_id)
+    if found is None:
+        raise NotFound("This batch does not exist.")
+    return found
 
 
 def pictures(conn: Connection[Any], *, batch: Batch) -> list[JobCard]:

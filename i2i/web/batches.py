@@ -14,8 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from i2i import forms
 from i2i.errors import InvalidFields, PerhapsCharged
-from i2i.models import Batch, JobCard, JobStatus, Verdict
-from i2i.queries import batches as queries
+from i2i.models import Batch, JobCard, JobStatus, Place, Verdict
 from i2i.queries import jobs, submissions
 from i2i.services import batches as service
 from i2i.services.workflows import definition_of
@@ -87,8 +86,8 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     batch = service.get(connection(), batch_id=id, user_id=current_user().id)
     if wants_json():
         return jsonify(_as_json(batch))
-    outlook = cards.outlook(connection(), settings(), user_id=batch.user_id)
-    page = _page(batch, outlook=outlook, version=_version(batch, outlook=outlook))
+    places = jobs.list_places(connection(), user_id=batch.user_id)
+    page = _page(batch, places=places, version=_version(id, places=places))
     size = sizes.chosen(default="s" if len(page["cards"]) > MANY else "m")
     return render_template(
         "batches/show.html",
@@ -102,15 +101,15 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
 @bp.get("/batches/<uuid:id>/live")
 def live(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """The cards that changed since a version, with counts and title; 304 when nothing did."""
-    batch = service.get(connection(), batch_id=id, user_id=current_user().id)
-    outlook = cards.outlook(connection(), settings(), user_id=batch.user_id)
-    version = _version(batch, outlook=outlook)
+    places = jobs.list_places(connection(), user_id=current_user().id)
+    version = _version(id, places=places)
     response = Response(headers={"Cache-Control": "private, no-cache"})
     response.set_etag(version.etag)
     if request.if_none_match.contains_weak(version.etag):  # proxies that compress weaken it
         response.status_code = 304
         return response
-    page = _page(batch, outlook=outlook, version=version, since=_since())
+    batch = service.get(connection(), batch_id=id, user_id=current_user().id)
+    page = _page(batch, places=places, version=version, since=_since())
     response.set_data(render_template("batches/_cards.html", **page))
     return response
 
@@ -142,9 +141,8 @@ class Version:
         return f"{self.etag}-{round(read_at * 1_000_000)}"
 
 
-def _version(batch: Batch, *, outlook: cards.Outlook) -> Version:
-    row = queries.find_version(connection(), batch_id=batch.id)
-    places = outlook.places.values()
+def _version(batch_id: UUID, *, places: Sequence[Place]) -> Version:
+    row = service.version(connection(), batch_id=batch_id, user_id=current_user().id)
     line = repr([(each.place, each.in_flight, each.preparing) for each in places])
     pace = "paused" if any(each.paused for each in places) else "going"
     return Version(row.revision, f"{pace}.{zlib.crc32(line.encode()):x}", row.read_at)
@@ -160,7 +158,7 @@ def _since() -> Version | None:
 
 
 def _page(
-    batch: Batch, *, outlook: cards.Outlook, version: Version, since: Version | None = None
+    batch: Batch, *, places: Sequence[Place], version: Version, since: Version | None = None
 ) -> dict[str, Any]:
     """What the page and its live fragment show; `since` is what is on screen.
 
@@ -168,6 +166,7 @@ def _page(
     """
     conn = connection()
     rows = service.pictures(conn, batch=batch)
+    outlook = cards.outlook_of(conn, settings(), places=places)
     spending = submissions.spending_of_batch(conn, batch_id=batch.id)
     definition = definition_of(batch.definition)
     settings_rows = forms.describe(definition.parameter_schema, batch.parameters)
@@ -366,7 +365,7 @@ def answer(batch_id: UUID) -> ResponseReturnValue:
 def _as_json(batch: Batch) -> dict[str, Any]:
     conn = connection()
     rows = service.pictures(conn, batch=batch)
-    outlook = cards.outlook(conn, settings(), user_id=batch.user_id)
+    outlook = cards.outlook(conn, settings(), rows, user_id=batch.user_id)
     count = cards.counts(rows)
     return {
         "id": batch.id,

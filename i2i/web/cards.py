@@ -20,6 +20,7 @@ from i2i.config import Settings
 from i2i.explanations import of_code
 from i2i.models import ImageStatus, JobCard, JobStatus, Place, Reason, Verdict
 from i2i.queries import jobs
+from i2i.web.addresses import Address, by_id
 from i2i.web.words import clock, day, money, ordinal, plural, seconds
 
 Action = tuple[str, str, str, dict[str, str]]
@@ -147,11 +148,20 @@ class Outlook:
 NOTHING_KNOWN = Outlook(usual={}, places={}, at_once=1, at_once_each=None)
 
 
-def outlook(conn: Connection[Any], settings: Settings, *, user_id: UUID) -> Outlook:
-    """How things stand just now, for this user."""
+def outlook(
+    conn: Connection[Any], settings: Settings, rows: Sequence[JobCard], *, user_id: UUID
+) -> Outlook:
+    """How things stand just now, for these pictures of a user; what is at rest needs no look."""
+    if not any(row.status in BUSY for row in rows):
+        return NOTHING_KNOWN
+    return outlook_of(conn, settings, places=jobs.list_places(conn, user_id=user_id))
+
+
+def outlook_of(conn: Connection[Any], settings: Settings, *, places: Sequence[Place]) -> Outlook:
+    """How things stand, where the user's places in line are known already."""
     return Outlook(
         usual=usual_seconds(conn),
-        places={place.id: place for place in jobs.list_places(conn, user_id=user_id)},
+        places={place.id: place for place in places},
         at_once=settings.max_in_flight,
         at_once_each=settings.max_in_flight_per_user,
     )
@@ -166,28 +176,32 @@ def build(
     rows: Sequence[JobCard], *, outlook: Outlook, before: Mapping[UUID, UUID] | None = None
 ) -> list[Card]:
     """Cards for jobs in their order; `before` has the pictures that some of them make again."""
-    return [_card(row, outlook=outlook, before=(before or {}).get(row.id)) for row in rows]
+    page, thumb = by_id("jobs.show"), by_id("images.show", size="thumb")
+    return [
+        _card(row, outlook=outlook, before=(before or {}).get(row.id), page=page, thumb=thumb)
+        for row in rows
+    ]
 
 
-def _card(row: JobCard, *, outlook: Outlook, before: UUID | None) -> Card:
+def _card(
+    row: JobCard, *, outlook: Outlook, before: UUID | None, page: Address, thumb: Address
+) -> Card:
     elapsed, usual = _elapsed(row), outlook.usual.get(row.workflow_name)
     state = describe_state(row, outlook=outlook)
-    has_picture = row.result_image_id is not None and bool(row.result_has_preview)
-    inset = before or (row.original_image_id if has_picture else None)
+    result = row.result_image_id if row.result_has_preview else None
+    inset = before or (row.original_image_id if result else None)
     return Card(
         id=row.id,
         position=row.position,
-        url=url_for("jobs.show", id=row.id),
+        url=page(row.id),
         status=row.status,
         verdict=row.verdict,
         attention=row.attention,
         original_filename=row.original_filename,
         original_alt=row.original_filename,
-        original_thumb_url=url_for("images.show", id=row.original_image_id, size="thumb"),
-        result_thumb_url=url_for("images.show", id=row.result_image_id, size="thumb")
-        if has_picture
-        else None,
-        inset_thumb_url=url_for("images.show", id=inset, size="thumb") if inset else None,
+        original_thumb_url=thumb(row.original_image_id),
+        result_thumb_url=thumb(result) if result else None,
+        inset_thumb_url=thumb(inset) if inset else None,
         glyph=state.glyph,
         tone=state.tone,
         word=state.word,

@@ -110,11 +110,11 @@ def _date(text: str | None, *, days: int = 0) -> datetime | None:
 def show() -> ResponseReturnValue:
     """All pictures of the user, or their batches, newest first, as far as the filter finds them."""
     view, after = read(), read_cursor(request.args.get("after"))
-    page = _batches(view, after) if view.by_batch else _pictures(view, after)
+    conn = connection()
+    kept = queries.totals(conn, user_id=current_user().id)
+    page = _batches(view, after) if view.by_batch else _pictures(view, after, total=kept.pictures)
     if wants_json():
         return jsonify(page["json"])
-    conn, user = connection(), current_user()
-    kept = queries.totals(conn, user_id=user.id)
     size = sizes.chosen(default="m")
     return render_template(
         "jobs/history.html",
@@ -125,10 +125,7 @@ def show() -> ResponseReturnValue:
         ],
         typed=view.typed,
         by_batch=view.by_batch,
-        workflows=[
-            (each.id, each.definition["name"])
-            for each in workflows.list_all(conn, only_active=False)
-        ],
+        workflows=[(each.id, each.name) for each in workflows.list_names(conn)],
         total=kept.pictures,
         used_words=f"{gigabytes(kept.stored_bytes)} of "
         f"{gigabytes(settings().storage_quota_bytes)} used",
@@ -148,16 +145,16 @@ def _is_tab(view: View, words: dict[str, str]) -> bool:
     return words == {name: view.typed[name] for name in ("status", "verdict") if name in view.typed}
 
 
-def _pictures(view: View, after: service.Cursor | None) -> dict[str, Any]:
+def _pictures(view: View, after: service.Cursor | None, *, total: int) -> dict[str, Any]:
     conn = connection()
     rows = service.page(conn, view.chosen, page_size=PAGE_SIZE + 1, after=after)
     shown = rows[:PAGE_SIZE]
     older = _older(view, shown[-1].created_at, shown[-1].id) if len(rows) > PAGE_SIZE else None
-    outlook = cards.outlook(conn, settings(), user_id=view.chosen.user_id)
+    outlook = cards.outlook(conn, settings(), shown, user_id=view.chosen.user_id)
     if wants_json():
         found = [job_as_json(row, outlook=outlook) for row in shown]
         return {"json": {"jobs": found, "next": older}}
-    found_in_all = _counted(service.count(conn, view.chosen))
+    found_in_all = _counted(service.count(conn, view.chosen)) if view.typed else f"{total:,}"
     return {
         "cards": cards.build(shown, outlook=outlook),
         "batches": [],

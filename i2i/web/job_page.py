@@ -56,7 +56,8 @@ def render(row: JobCard, *, errors: Mapping[str, str] | None = None) -> str:
     conn, user = connection(), current_user()
     film = neighbours(conn, row)
     ledger = submissions.list_of_job(conn, job_id=row.id)
-    card = cards.build([row], outlook=cards.outlook(conn, settings(), user_id=user.id))[0]
+    outlook = cards.outlook(conn, settings(), [row], user_id=user.id)
+    card = cards.build([row], outlook=outlook)[0]
     versions = _versions(conn, row)
     own = next(each for each in versions if each.id == row.id)
     parent = next((each for each in versions if each.id == row.parent_id), None)
@@ -484,7 +485,7 @@ def render_verdicts(batch_id: UUID) -> ResponseReturnValue:
     count = Counter(row.verdict or "open" for row in made)
     if wants_json():
         return jsonify({name: count[name] for name in (*Verdict, "open")})
-    shown = cards.build(made, outlook=cards.outlook(conn, settings(), user_id=user.id))
+    shown = cards.build(made, outlook=cards.NOTHING_KNOWN)
     return render_template(
         "jobs/verdicts.html",
         batch_url=url_for("batches.show", id=batch.id),

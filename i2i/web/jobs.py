@@ -25,7 +25,7 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     """Before and after, versions, verdict, settings, what happened and what it cost."""
     row = service.get_card(connection(), job_id=id, user_id=current_user().id)
     if wants_json():
-        outlook = cards.outlook(connection(), settings(), user_id=current_user().id)
+        outlook = cards.outlook(connection(), settings(), [row], user_id=current_user().id)
         return jsonify(job_as_json(row, outlook=outlook))
     return job_page.render(row)
 
@@ -138,6 +138,6 @@ def _back(row: JobCard) -> ResponseReturnValue:
     if wants_json():
         conn, user_id = connection(), current_user().id
         row = service.get_card(conn, job_id=row.id, user_id=user_id)
-        outlook = cards.outlook(conn, settings(), user_id=user_id)
+        outlook = cards.outlook(conn, settings(), [row], user_id=user_id)
         return jsonify(job_as_json(row, outlook=outlook))
     return redirect(url_for("batches.show", id=row.batch_id), code=303)

@@ -83,7 +83,8 @@ def require_user() -> ResponseReturnValue | None:
         if user is not None:
             g.user = user
             origin.learn(actor=user.email, actor_id=user.id)
-            queries.touch(conn, session_id=user.session_id)
+            if user.unseen:
+                queries.touch(conn, session_id=user.session_id)
             return choose_first(user)
     if request.endpoint in PUBLIC:
         return None
@@ -103,7 +104,8 @@ def require_token() -> ResponseReturnValue | None:
         return answer
     g.user = user
     origin.learn(actor=user.email, actor_id=user.id)
-    token_queries.touch(conn, token_id=user.session_id)
+    if user.unseen:
+        token_queries.touch(conn, token_id=user.session_id)
     if request.blueprint in {"sessions", "admin"}:
         return jsonify(error="A token does not open this. Sign in with a browser."), 403
     return choose_first(user)

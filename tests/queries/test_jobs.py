@@ -1,7 +1,6 @@
 """Reading jobs: batch pages, places in the queue; and what claims look at."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import factories
 
@@ -32,10 +31,10 @@ def test_a_batchs_cards_stand_in_order(conn, owner, other):
 def test_every_visible_change_moves_a_batchs_version(conn, owner):
     batch = factories.make_batch(conn, user=owner, statuses=["held"])
     (job,) = factories.jobs_of(conn, batch)
-    seen = [batches.find_version(conn, batch_id=batch.id).revision]
+    seen = [batches.find_version(conn, batch_id=batch.id, user_id=owner.id).revision]
 
     def grown():
-        seen.append(batches.find_version(conn, batch_id=batch.id).revision)
+        seen.append(batches.find_version(conn, batch_id=batch.id, user_id=owner.id).revision)
         return seen[-1] > seen[-2]
 
     jobs.release(conn, batch_id=batch.id, user_id=owner.id)
@@ -48,8 +47,11 @@ def test_every_visible_change_moves_a_batchs_version(conn, owner):
     assert grown()
 
 
-def test_an_empty_batch_has_a_version_too(conn):
-    assert batches.find_version(conn, batch_id=uuid4()).revision == 0
+def test_an_empty_batch_has_a_version_too(conn, owner, other):
+    batch = factories.make_batch(conn, user=owner)
+    conn.execute("DELETE FROM processing_jobs WHERE batch_id = %s", [batch.id])
+    assert batches.find_version(conn, batch_id=batch.id, user_id=owner.id).revision == 0
+    assert batches.find_version(conn, batch_id=batch.id, user_id=other.id) is None
 
 
 def test_counts(conn, owner, other):

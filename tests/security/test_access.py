@@ -39,7 +39,7 @@ WITHOUT_OWNER = {
         " trash.list_images_of_jobs trash.purge_jobs trash.purge_images trash.purge_batches"
     ),
     "of a batch that was found, or made, with its owner a moment before": (
-        "batches.add_reference batches.find_version images.find_references jobs.create"
+        "batches.add_reference images.find_references jobs.create"
         " jobs.cancel_held_of_parent submissions.spending_of_batch"
     ),
     "for operators: states, errors, counts": (

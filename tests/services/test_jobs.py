@@ -101,7 +101,6 @@ def test_cards_say_what_the_ledger_knows(conn, owner, job_in, status):
     }
     assert card.charged == charged[status]
     assert (card.result_image_id is not None) == (status == "completed")
-    assert card.workflow_title == "Basic"
 
 
 def test_a_card_adds_up_what_was_charged(conn, owner, job_in):

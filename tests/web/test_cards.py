@@ -24,7 +24,6 @@ ROW = JobCard(
         "status": "pending",
         "parameters": {},
         "workflow_name": "basic-v1",
-        "workflow_title": "Basic",
         "created_at": MOMENT,
         "updated_at": MOMENT,
         "original_image_id": UUID(int=3),
