@@ -7,6 +7,7 @@ after the fork, and holds as many connections as there are threads.
 import gc
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 
 from gunicorn.arbiter import Arbiter
@@ -94,3 +95,17 @@ if settings.metrics_token is not None:
     shutil.rmtree(_counted, ignore_errors=True)
     _counted.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counted)
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Give a process the first place that is free, for as long as it lives."""
+    taken = {other.place for other in server.WORKERS.values()}
+    worker.place = next(place for place in count() if place not in taken)
+
+
+def post_fork(_server: Arbiter, worker: Worker) -> None:
+    """It counts on in the files of whoever had its place: renewing processes leaves none behind."""
+    if settings.metrics_token is not None:
+        from i2i.web.prometheus import count_at  # noqa: PLC0415 - for those who want it
+
+        count_at(worker.place)

@@ -1,6 +1,7 @@
 """What Prometheus is told, and who may ask."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import urllib3
 from house import House, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg_pool import PoolTimeout
+
+from i2i.config import ROOT
 
 TOKEN = "for-the-scraper-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -93,8 +96,33 @@ def test_it_answers_without_a_database(metered):
     assert "i2i_jobs" not in numbers(answer.text)
 
 
+def test_the_alerts_ask_for_what_is_there(metered, conn):
+    """A name or a state that no scrape has would never wake anybody."""
+    factories.make_job(conn, user=factories.make_user(conn))
+    client = metered.test_client()
+    client.get("/login")
+    text = client.get("/metrics", headers=BEARER).text
+    told = {each.rsplit("{")[0] for each in numbers(text)} | set(
+        re.findall(r"^# TYPE (\w+)", text, flags=re.MULTILINE)
+    )
+    asked = re.findall(r"\b(i2i_\w+)(?:\{(\w+)=\"([^\"]+)\"\})?", " ".join(expressions()))
+    assert len(asked) > 10
+    for name, label, value in asked:
+        assert name in told
+        assert not label or f"{name}{{{label}={value}}}" in numbers(text)
+
+
+def expressions():
+    """What the rules of the alerts ask Prometheus, each on a line of its own."""
+    rules = (ROOT / "docs" / "deploy" / "alerts.yml").read_text()
+    return re.findall(r"^ +expr: (.+)$", rules, flags=re.MULTILINE)
+
+
 def test_requests_of_all_processes_are_counted(database, tmp_path):
-    """Each of gunicorn's processes answers some; any of them tells of all, also of one that ended."""
+    """Each of gunicorn's processes answers some; any of them tells of all, also of one that ended.
+
+    The one that takes its place counts on in its files: no others come, however often that happens.
+    """
     house = House(database=database, folder=tmp_path, METRICS_TOKEN=TOKEN, WEB_CONCURRENCY="2")
     house.start_web()
     try:
@@ -114,6 +142,15 @@ def test_requests_of_all_processes_are_counted(database, tmp_path):
             house.http.request("GET", f"{house.url}/metrics", headers=BEARER).data.decode()
         )
         assert found["i2i_http_requests_total{method=GET,route=/login,status=200}"] == 20
+        assert urllib3.request("GET", f"{house.url}/login").status == 200
+        found = numbers(
+            house.http.request("GET", f"{house.url}/metrics", headers=BEARER).data.decode()
+        )
+        assert found["i2i_http_requests_total{method=GET,route=/login,status=200}"] == 21
+        files = {file.name for file in (tmp_path / "metrics").iterdir()}
+        assert files <= {
+            f"{kind}_{place}.db" for kind in ("counter", "histogram") for place in (0, 1)
+        }
     finally:
         house.stop()
 
