@@ -65,9 +65,14 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - a heartbeat file must not wait for
 gc.set_threshold(20_000, 20, 20)
 
 
-def pre_fork(_server: Arbiter, _worker: Worker) -> None:
-    """Whatever exists before the first process does is taken out of the collector's sight."""
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Whatever exists before the first process does is taken out of the collector's sight.
+
+    And the process gets the first place that is free, for as long as it lives (`post_fork`).
+    """
     gc.freeze()
+    taken = {other.place for other in server.WORKERS.values()}
+    worker.place = next(place for place in count() if place not in taken)
 
 
 class Log(Logger):
@@ -95,12 +100,6 @@ if settings.metrics_token is not None:
     shutil.rmtree(_counted, ignore_errors=True)
     _counted.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counted)
-
-
-def pre_fork(server: Arbiter, worker: Worker) -> None:
-    """Give a process the first place that is free, for as long as it lives."""
-    taken = {other.place for other in server.WORKERS.values()}
-    worker.place = next(place for place in count() if place not in taken)
 
 
 def post_fork(_server: Arbiter, worker: Worker) -> None:
