@@ -323,11 +323,12 @@ def _count_crash(conn: Connection[Any], *, job_id: UUID, fence: int, crashes: in
 def poll_delay(*, in_flight: int, queue_position: int | None) -> float:
     """Seconds until the next look: 50 a second in all; at most 10 s, behind the queue's head 30.
 
-    Half a second for each place in line, too: what is far behind cannot be the next to end.
+    A tenth of a second for each place in line, too: what is far behind cannot be the next to end,
+    and no workflow makes ten pictures a second.
     """
     places = queue_position or 0
     most = 30.0 if places else 10.0
-    wanted = max(1.0, in_flight / 50, places / 2)
+    wanted = max(1.0, in_flight / 50, places / 10)
     return min(most, wanted) * random.uniform(0.9, 1.1)  # noqa: S311
 
 

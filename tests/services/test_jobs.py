@@ -127,7 +127,7 @@ def test_the_next_look_is_sooner_for_the_first_in_line():
         assert 9 <= service.poll_delay(in_flight=5000, queue_position=0) <= 11
         assert 27 <= service.poll_delay(in_flight=5000, queue_position=7) <= 33
         assert 0.9 <= service.poll_delay(in_flight=1, queue_position=2) <= 1.1
-        assert 18 <= service.poll_delay(in_flight=1, queue_position=40) <= 22
+        assert 3.6 <= service.poll_delay(in_flight=1, queue_position=40) <= 4.4
         assert 27 <= service.poll_delay(in_flight=1, queue_position=900) <= 33
         assert 1.5 <= service.back_off(0) <= 2.5
         assert service.back_off(1000) <= 375
