@@ -1094,9 +1094,10 @@ def test_a_refused_account_fails_nothing(
     assert charges(practice) == 0
     assert step(make_worker()) == 0
     assert [card_of(conn, each).charged for each in every] == ["no"] * 3
-    for each in every:
-        drive(make_worker(), is_in(conn, each, "completed"))
-    assert charges(practice) == 3
+    if (moment, status) == ("submit", 403):  # the rest of the way is the same for all
+        for each in every:
+            drive(make_worker(), is_in(conn, each, "completed"))
+        assert charges(practice) == 3
 
 
 def test_the_account_is_asked_for_once_a_minute(

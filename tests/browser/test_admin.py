@@ -46,9 +46,8 @@ def is_in(page):
     return page.get_by_role("heading", name="Upload", exact=True).is_visible()
 
 
-@pytest.mark.parametrize("scripted", [True, False], ids=["with-javascript", "without"])
-def test_an_account_from_its_first_day_to_its_last(house, admin, open_page, scripted):
-    office, home = (open_page(java_script_enabled=scripted) for _ in range(2))
+def test_an_account_from_its_first_day_to_its_last(house, admin, open_page):
+    office, home = (open_page(java_script_enabled=False) for _ in range(2))
     email = f"newcomer-{secrets.token_hex(4)}@example.com"
     enter(office, ADMIN, houses.PASSWORD)
     office.get_by_role("link", name="Admin", exact=True).click()
@@ -112,9 +111,8 @@ def a_picture(visitor, *, workflow):
     )
 
 
-@pytest.mark.parametrize("scripted", [True, False], ids=["with-javascript", "without"])
-def test_a_workflow_from_a_fault_to_its_card(house, admin, open_page, scripted):
-    office, home = (open_page(java_script_enabled=scripted) for _ in range(2))
+def test_a_workflow_from_a_fault_to_its_card(house, admin, open_page):
+    office, home = (open_page(java_script_enabled=False) for _ in range(2))
     name, key = f"Linen {secrets.token_hex(4)}", f"linen-{secrets.token_hex(4)}"
     enter(office, ADMIN, houses.PASSWORD)
     office.goto("/admin/workflows")

@@ -6,6 +6,7 @@ from pathlib import Path
 import factories
 import psycopg
 import pytest
+from house import wait_until
 from playwright.sync_api import expect
 from scene import Studio
 
@@ -267,6 +268,12 @@ def test_on_a_phone_the_verdict_is_at_hand(enter, studio, make):
     assert verdicts(studio, batch)[0] == ("rejected", "fit", "")
 
 
+def size_of(page, name):
+    """Width and height of a picture as it is shown; nothing until its file has come."""
+    box = page.get_by_role("img", name=name).bounding_box()
+    return box["width"], box["height"]
+
+
 def test_a_review_without_javascript(enter, studio, make):
     batch, (first, _) = make(["completed"] * 2)
     page = enter(java_script_enabled=False, viewport={"width": 1280, "height": 800})
@@ -277,13 +284,12 @@ def test_a_review_without_javascript(enter, studio, make):
     assert original["x"] + original["width"] <= result["x"]
     page.get_by_role("link", name="1:1").click()
     expect(page.get_by_role("group", name="Both pictures at real pixels")).to_be_visible()
-    box = page.get_by_role("img", name="Result of").bounding_box()
-    assert (box["width"], box["height"]) == (WIDTH, HEIGHT)
+    wait_until(lambda: size_of(page, "Result of") == (WIDTH, HEIGHT), what="its real pixels")
     page.get_by_role("button", name="Approve").click()
     arrive(page, "2 of 2")
     page.get_by_role("link", name="Fit").click()
     expect(page.get_by_role("group", name="Both pictures at real pixels")).to_have_count(0)
-    assert page.get_by_role("img", name="Result of").bounding_box()["width"] < WIDTH
+    wait_until(lambda: 0 < size_of(page, "Result of")[0] < WIDTH, what="the picture, smaller")
     page.locator("#reject summary").click()
     page.locator(".chip", has_text="Background").click()
     page.get_by_label("Note").fill("Too grey.")
