@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage faults heavy security scan corpus s3 bench chaos screenshots lint fmt lock
+.PHONY: help run test coverage faults heavy security scan corpus s3 machines bench chaos screenshots lint fmt lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ corpus: $(VENV)/corpus/.fetched ## feed the 1,000 pictures of Pillow's own tests
 
 s3: $(VENV)/.s3 ## hold the store to its contract on real S3 servers, which are installed into .venv
 	@I2I_S3_BIN=$(CURDIR)/$(BIN) $(BIN)/python -m pytest -q -m s3 tests/gateways tests/web/test_bucket.py tests/cli/test_storage.py $(ARGS)
+
+machines: $(VENV)/.s3 ## cut off webs and workers that stand on machines of their own, behind nginx, PgBouncer and a bucket; a minute
+	@I2I_S3_BIN=$(CURDIR)/$(BIN) $(BIN)/python -m pytest -q -m machines tests/machines $(ARGS)
 
 scan: $(VENV)/.test ## let wapiti and sqlmap try the running stack, each in a throw-away environment; half an hour
 	@PYTHONPATH=.:tests $(BIN)/python tests/security/scan.py $(and $(MINUTES),--minutes $(MINUTES)) $(ARGS)

@@ -4,10 +4,12 @@ Connections are autocommit; only `services` open transactions. Knows no Flask.
 """
 
 import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, Transaction
 from psycopg.pq import Conninfo
 from psycopg_pool import ConnectionPool
 
@@ -52,20 +54,49 @@ def options(settings: Settings, *, application: str) -> dict[str, Any]:
     }
 
 
+class _Lent(Connection[Any]):
+    """A connection through a pooler, whose session is somebody else's after each transaction.
+
+    What is set for the session would stay behind for them, so the limit is each transaction's.
+    """
+
+    lock_seconds = 0
+
+    @contextmanager
+    def transaction(
+        self,
+        savepoint_name: str | None = None,
+        force_rollback: bool = False,  # noqa: FBT001, FBT002 - psycopg's own
+    ) -> Iterator[Transaction]:
+        with super().transaction(savepoint_name, force_rollback) as begun:
+            _limit_locks(self, self.lock_seconds, local=True)
+            yield begun
+
+
+def _limit_locks(conn: Connection[Any], seconds: int, *, local: bool) -> None:
+    conn.execute("SELECT set_config('lock_timeout', %s, %s)", [f"{seconds}s", local])
+
+
 def make_pool(
     settings: Settings, *, size: int, application: str, lock_seconds: int = 0
 ) -> ConnectionPool[Connection[Any]]:
     """A closed pool: the process that uses it opens it, after any fork.
 
     A busy pool fails after 5 s instead of queueing requests without end; so does a statement that
-    waits for a lock, after `lock_seconds` (0: never), with LockNotAvailable.
+    waits for a lock, after `lock_seconds` (0: never), with LockNotAvailable. Behind a pooler that
+    holds for transactions alone.
     """
 
     def limit(conn: Connection[Any]) -> None:
-        conn.execute("SELECT set_config('lock_timeout', %s, false)", [f"{lock_seconds}s"])
+        if isinstance(conn, _Lent):
+            conn.lock_seconds = lock_seconds
+        else:
+            _limit_locks(conn, lock_seconds, local=False)
 
+    pooled = settings.postgres_url != settings.postgres_url_direct
     return ConnectionPool(
         url(settings),
+        connection_class=_Lent if pooled and lock_seconds else Connection[Any],
         min_size=1,
         max_size=size,
         open=False,

@@ -77,6 +77,19 @@ class Throwaway(Server):
     """A server for tests: it forgets everything when it is removed or when its starter dies."""
 
     guardian: "subprocess.Popen[bytes]"
+    bin_dir: Path
+
+    def restart(self, mode: str) -> None:
+        """Stop it in a mode of pg_ctl's and start it again with the same options.
+
+        Raises:
+            DatabaseUnavailable: it did not come back.
+        """
+        log = str(self.directory / "postgres.log")
+        command = ["pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", str(STOP_SECONDS)]
+        done = _run([*command, "-l", log, "-m", mode, "restart"], bin_dir=self.bin_dir)
+        if not done.ok:
+            raise DatabaseUnavailable(f"PostgreSQL did not restart: {_complaint(done.output)}")
 
     def remove(self) -> None:
         """Stop it and delete its folder. Once is enough; twice does no harm."""
@@ -148,12 +161,18 @@ def with_database(settings: Settings) -> Settings:
     return replace(settings, postgres_url=url, postgres_url_direct=direct)
 
 
-def start_throwaway(base: Path | None = None, *, bin_dir: Path | None = None) -> Throwaway:
+def start_throwaway(
+    base: Path | None = None,
+    *,
+    bin_dir: Path | None = None,
+    options: dict[str, str] | None = None,
+) -> Throwaway:
     """Start a server without durability in a fresh folder, for tests.
 
     Args:
         base: where to make the folder, a short path that `nobody` can reach; None is /tmp.
         bin_dir: the PostgreSQL to use; None is the one that `start` would take.
+        options: settings of PostgreSQL on top, such as `listen_addresses`.
     """
     bin_dir = _reachable_binaries(bin_dir or binaries())
     directory = _short_folder("i2i-throwaway-", among=[str(base)] if base else SHORT_PLACES)
@@ -165,14 +184,21 @@ def start_throwaway(base: Path | None = None, *, bin_dir: Path | None = None) ->
         **_as_server(),
     )
     try:
-        _start(directory, bin_dir=bin_dir, options=FAST_AND_FORGETFUL, sockets=directory)
+        wanted = FAST_AND_FORGETFUL | (options or {})
+        _start(directory, bin_dir=bin_dir, options=wanted, sockets=directory)
         _create_database(directory)
         server = _server(directory)
     except BaseException:
         guardian.communicate(b"\n")
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return Throwaway(url=server.url, directory=directory, pid=server.pid, guardian=guardian)
+    return Throwaway(
+        url=server.url,
+        directory=directory,
+        pid=server.pid,
+        guardian=guardian,
+        bin_dir=bin_dir,
+    )
 
 
 def binaries() -> Path:

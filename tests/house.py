@@ -26,6 +26,9 @@ OTHER = "other@example.com"
 PASSWORD = "a long enough sentence"
 PASSWORD_HASH = passwords.hash_password(PASSWORD, rounds=4)
 
+NEAR = []
+"""Networks beside loopback that exist only on this machine: tests may reach them."""
+
 
 def free_port():
     with socket.socket() as sock:
@@ -76,23 +79,31 @@ class House:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*self.within(name), sys.executable, "-m", *command],
                 cwd=ROOT,
-                env=self.environ,
+                env=self.environ | self.own(name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
 
+    def within(self, name):
+        """The command inside which a program starts: on this machine, none."""
+        return []
+
+    def own(self, name):
+        """What one program's environment has besides everybody's."""
+        return {}
+
     def start_practice(self):
         port, seconds = str(self.practice_port), str(self.practice_seconds)
         self.start("practice", "flask", "practice-fal", "--port", port, "--seconds", seconds)
 
-    def start_worker(self):
-        self.start("worker", "flask", "worker")
+    def start_worker(self, name="worker"):
+        self.start(name, "flask", "worker")
 
-    def start_web(self):
-        self.start("web", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "wsgi:app")
+    def start_web(self, name="web", *, address="127.0.0.1"):
+        self.start(name, "gunicorn", "--bind", f"{address}:{self.port}", "wsgi:app")
 
     def open(self):
         """Migrate nothing, seed, start all three, and wait until the pages answer."""

@@ -17,7 +17,7 @@ BIN = Path(os.environ.get("I2I_S3_BIN", "/nonexistent"))
 ACCESS_KEY, SECRET_KEY, BUCKET = "for-tests", "for-tests-0123456789", "pictures"
 
 
-def juicefs(folder, port):
+def juicefs(folder, place):
     """Bucket, then the command that serves it."""
     meta = f"sqlite3://{folder}/meta.db"
     subprocess.run(
@@ -28,15 +28,15 @@ def juicefs(folder, port):
     return [
         *(BIN / "juicefs", "gateway", "--no-usage-report", "--multi-buckets", "--keep-etag"),
         *("--object-meta", "--no-banner", "--log", f"{folder}/gateway.log", "--backup-meta", "0"),
-        *("--metrics", "127.0.0.1:0", meta, f"127.0.0.1:{port}"),
+        *("--metrics", "127.0.0.1:0", meta, place),
     ]
 
 
-def rclone(folder, port):
+def rclone(folder, place):
     (folder / "data").mkdir()
     keys = f"{ACCESS_KEY},{SECRET_KEY}"
     return [
-        *(BIN / "rclone", "serve", "s3", "--auth-key", keys, "--addr", f"127.0.0.1:{port}"),
+        *(BIN / "rclone", "serve", "s3", "--auth-key", keys, "--addr", place),
         *("--config", f"{folder}/none.conf", f"{folder}/data"),
     ]
 
@@ -45,22 +45,22 @@ SERVERS = {"juicefs": juicefs, "rclone": rclone}
 
 
 @contextmanager
-def serving(name, folder):
+def serving(name, folder, *, address="127.0.0.1"):
     """The server runs; the variables with which boto3 finds it."""
     folder = folder / name
     folder.mkdir()
-    port = free_port()
+    place = f"{address}:{free_port()}"
     environ = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "MINIO_ROOT_USER": ACCESS_KEY,
         "MINIO_ROOT_PASSWORD": SECRET_KEY,
     }
-    command = SERVERS[name](folder, port)
+    command = SERVERS[name](folder, place)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
     try:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{place}"
         wait_until(lambda: answers(url, process), what=f"an answer of {name}")
         found = {
             "AWS_ENDPOINT_URL_S3": url,

@@ -25,6 +25,9 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 SITE = ROOT / "docs" / "deploy" / "nginx.conf"
 
+ONE_WEB = "    server 127.0.0.1:8000 max_fails=0;\n"
+"""Its line in the site; with two machines the commented lines come instead."""
+
 HOST = "localhost"
 
 NOGROUP = 65534
@@ -58,11 +61,11 @@ http {{
 class Nginx:
     """A process that serves the documented site on ports and folders of its own."""
 
-    def __init__(self, folder, *, upstream, blobs):
+    def __init__(self, folder, *, upstreams, blobs):
         """
         Args:
             folder: for everything that it writes.
-            upstream: port of gunicorn.
+            upstreams: where gunicorn listens, as 127.0.0.1:8000; one, or those of two machines.
             blobs: folder of BLOB_URL.
         """
         self.folder = Path(folder)
@@ -72,12 +75,18 @@ class Nginx:
         make_certificate(self.certificate, key=self.folder / "privkey.pem")
         user = "user root;" if os.geteuid() == 0 else ""
         (self.folder / "nginx.conf").write_text(AROUND.format(user=user))
-        (self.folder / "site.conf").write_text(self.site(upstream, blobs))
+        (self.folder / "site.conf").write_text(self.site(upstreams, blobs))
         self.process = None
 
-    def site(self, upstream, blobs):
+    def site(self, upstreams, blobs):
         """docs/deploy/nginx.conf with other names, ports and folders, and nothing else."""
         text = SITE.read_text(encoding="utf-8")
+        places = ["127.0.0.1:8000"]
+        if len(upstreams) > 1:
+            assert ONE_WEB in text
+            text = text.replace(ONE_WEB, "").replace("    #zone", "    zone")
+            text = text.replace("    #server", "    server")
+            places = ["10.0.0.11:8000", "10.0.0.12:8000"]
         for old, new in {
             "    listen [::]:80 default_server;\n": "",
             "    listen [::]:80;\n": "",
@@ -85,7 +94,7 @@ class Nginx:
             "    listen [::]:443 ssl http2;\n": "",
             "listen 80": f"listen 127.0.0.1:{self.plain_port}",
             "listen 443": f"listen 127.0.0.1:{self.port}",
-            "127.0.0.1:8000": f"127.0.0.1:{upstream}",
+            **dict(zip(places, upstreams, strict=True)),
             "/etc/letsencrypt/live/i2i.example.com": str(self.folder),
             "/srv/i2i/data/blobs": str(blobs),
             "/var/lib/nginx/i2i": "static",
@@ -212,7 +221,9 @@ class Stack:
             os.chown(self.house.folder, -1, NOGROUP)  # in place of www-data
         self.house.folder.chmod(0o2711)
         self.nginx = Nginx(
-            Path(folder) / "nginx", upstream=self.house.port, blobs=self.house.folder / "blobs"
+            Path(folder) / "nginx",
+            upstreams=[f"127.0.0.1:{self.house.port}"],
+            blobs=self.house.folder / "blobs",
         )
         self.url = f"https://{HOST}:{self.nginx.port}"
         self.tls = ssl.create_default_context(cafile=str(self.nginx.certificate))

@@ -190,12 +190,7 @@ class Chaos:
         self.start_worker(name)
 
     def hit_database(self):
-        data = self.server.directory / "data"
-        bin_dir = embedded._reachable_binaries(embedded.binaries())
-        log = str(self.server.directory / "postgres.log")
-        command = ["pg_ctl", "-D", str(data), "-w", "-t", "60", "-l", log, "-m", "immediate"]
-        done = embedded._run([*command, "restart"], bin_dir=bin_dir)
-        assert done.ok, done.output
+        self.server.restart("immediate")
         last = self.ask("SELECT coalesce(max(id), 0) FROM job_events")
         self.restarted = time.monotonic(), last
 

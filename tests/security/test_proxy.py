@@ -143,7 +143,9 @@ def test_row_48_pages_of_the_servers_themselves_have_the_headers(stack, request_
 
 
 def test_row_48_the_page_while_i2i_is_away_has_the_headers(stack, tmp_path):
-    nginx = Nginx(tmp_path / "nginx", upstream=free_port(), blobs=tmp_path).start()
+    nginx = Nginx(
+        tmp_path / "nginx", upstreams=[f"127.0.0.1:{free_port()}"], blobs=tmp_path
+    ).start()
     tls = ssl.create_default_context(cafile=str(nginx.certificate))
     try:
         sock = tls.wrap_socket(socket_to(nginx.port), server_hostname=HOST)
