@@ -134,7 +134,9 @@ def create(conn: Connection[Any], settings: Settings, *, order: Order) -> UUID:
 
 
 def _record(conn: Connection[Any], action: str, batch_id: UUID, *, pictures: int) -> None:
-    audit.record(conn, action, target=f"batch {batch_id}", detail=plural(pictures, "picture"))
+    """A second click that finds nothing left to do is no event."""
+    if pictures:
+        audit.record(conn, action, target=f"batch {batch_id}", detail=plural(pictures, "picture"))
 
 
 def photos_again(

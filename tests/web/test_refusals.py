@@ -125,7 +125,8 @@ def test_what_costs_money_is_on_record(as_owner, conn, owner, events):
     made = factories.make_job(conn, user=owner, status="failed")
     lost = factories.make_job(conn, user=owner, status="unknown")
     as_owner.post(f"/jobs/{made.id}/retry")
-    as_owner.post(f"/batches/{made.batch_id}/cancel")
+    for _ in range(2):  # the second click finds nothing to cancel
+        as_owner.post(f"/batches/{made.batch_id}/cancel")
     as_owner.post(f"/jobs/{lost.id}/recover", data={"action": "look"})
     assert [(each[0], each[3], each[4]) for each in events("job") + events("batch")] == [
         ("job.retried", f"job {made.id}", ""),
