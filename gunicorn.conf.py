@@ -4,7 +4,6 @@ One small machine: two processes of four threads. The pool of connections opens 
 after the fork, and holds as many connections as there are threads.
 """
 
-import gc
 import os
 import shutil
 from itertools import count
@@ -18,6 +17,7 @@ from gunicorn.workers.base import Worker
 from i2i import embedded
 from i2i.config import Settings
 from i2i.errors import DatabaseUnavailable
+from i2i.garbage import keep_what_stays
 from i2i.logs import configure_logging
 
 bind = "127.0.0.1:8000"
@@ -60,17 +60,9 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - a heartbeat file must not wait for
     worker_tmp_dir = "/dev/shm"  # noqa: S108
 
 
-# What was imported stays for good: the collector of garbage need not look at it again, and the
-# processes go on sharing it. A page makes some ten thousand objects more, few of them in circles.
-gc.set_threshold(20_000, 20, 20)
-
-
 def pre_fork(server: Arbiter, worker: Worker) -> None:
-    """Whatever exists before the first process does is taken out of the collector's sight.
-
-    And the process gets the first place that is free, for as long as it lives (`post_fork`).
-    """
-    gc.freeze()
+    """A process gets the first place that is free, for as long as it lives (`post_fork`)."""
+    keep_what_stays()
     taken = {other.place for other in server.WORKERS.values()}
     worker.place = next(place for place in count() if place not in taken)
 

@@ -91,7 +91,7 @@ TIDY_SECONDS = 3600.0
 BEAT_SECONDS = 10.0
 """How often a worker writes down that it lives."""
 
-BREATH_SECONDS = 0.1
+BREATH_SECONDS = 0.05
 """The distance between claims that nobody hurries: each takes all that came due meanwhile."""
 
 SILENT_LOOKS = 5

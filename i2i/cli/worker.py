@@ -16,6 +16,7 @@ from i2i import db
 from i2i.cli.console import Command, database_settings, say
 from i2i.config import Settings
 from i2i.errors import DatabaseUnavailable, Refused
+from i2i.garbage import keep_what_stays
 from i2i.gateways.fal import HttpFal
 from i2i.gateways.storage import make_storage
 from i2i.logs import configure_logging
@@ -50,6 +51,7 @@ def run_worker(*, once: bool) -> None:
             say(f"{count} {'step' if count == 1 else 'steps'} done.")
             return
         stop_on_signals(worker.stop)
+        keep_what_stays()
         with listening(settings, wake=worker.wake):
             log.info("the worker runs")
             drained = worker.run()
