@@ -79,17 +79,28 @@ class Throwaway(Server):
     guardian: "subprocess.Popen[bytes]"
     bin_dir: Path
 
+    def stop(self, mode: str) -> None:
+        """Stop it in a mode of pg_ctl's; its folder stays.
+
+        Raises:
+            DatabaseUnavailable: it would not.
+        """
+        self._control("stop", mode)
+
     def restart(self, mode: str) -> None:
-        """Stop it in a mode of pg_ctl's and start it again with the same options.
+        """Stop it, if it runs, in a mode of pg_ctl's and start it again with the same options.
 
         Raises:
             DatabaseUnavailable: it did not come back.
         """
+        self._control("restart", mode)
+
+    def _control(self, action: str, mode: str) -> None:
         log = str(self.directory / "postgres.log")
         command = ["pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", str(STOP_SECONDS)]
-        done = _run([*command, "-l", log, "-m", mode, "restart"], bin_dir=self.bin_dir)
+        done = _run([*command, "-l", log, "-m", mode, action], bin_dir=self.bin_dir)
         if not done.ok:
-            raise DatabaseUnavailable(f"PostgreSQL did not restart: {_complaint(done.output)}")
+            raise DatabaseUnavailable(f"PostgreSQL did not {action}: {_complaint(done.output)}")
 
     def remove(self) -> None:
         """Stop it and delete its folder. Once is enough; twice does no harm."""

@@ -8,8 +8,8 @@ State lies under one folder and survives `kill -9`: `requests/<id>.json`, one fi
 had not completed when the server ended is made again after the start, and not charged again.
 
 `GET /ledger` tells what would have been charged: `{"charges": N, "requests": [{request_id,
-endpoint_id, received_at, input_file, charged}]}`, one charge an accepted request; taking a request
-out of the queue before it has started takes its charge back, as at fal.
+endpoint_id, received_at, input_file, charged, fault}]}`, one charge an accepted request; taking a
+request out of the queue before it has started takes its charge back, as at fal.
 
 `POST /faults` with `{"mode": M, "count": N}` (and `"seconds"` for slow) lets the next N operations
 misbehave, first in, first out; with `{"mode": M, "share": 0.1}` a tenth of them, at random, until
@@ -910,6 +910,7 @@ class Handler(BaseHTTPRequestHandler):
                 "received_at": request.received_at,
                 "input_file": file_name(input_urls(request.arguments)[0]),
                 "charged": request.charged,
+                "fault": request.fault,
             }
             for request in requests
         ]

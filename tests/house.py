@@ -145,13 +145,15 @@ class House:
         process.kill()
         process.wait(PATIENCE)
 
-    def stop(self):
-        """SIGTERM to all; the exit statuses by name."""
-        for process in self.processes.values():
+    def stop(self, *names):
+        """SIGTERM to these, or to all; the exit statuses by name."""
+        names = names or tuple(self.processes)
+        for name in names:
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        ended = {name: process.wait(PATIENCE) for name, process in self.processes.items()}
-        self.processes.clear()
+                self.processes[name].send_signal(signal.SIGTERM)
+        ended = {name: self.processes[name].wait(PATIENCE) for name in names}
+        for name in names:
+            del self.processes[name]
         self.http.clear()
         return ended
 

@@ -208,6 +208,7 @@ def test_the_ledger_names_the_input_file(url):
         "received_at": entry["received_at"],
         "input_file": "token-0.jpg",
         "charged": True,
+        "fault": None,
     }
 
 

@@ -6,7 +6,8 @@ answers of each kind go wrong. When the faults stop, everything must come to res
 finished or with a sentence for a person, none charged twice, none lost, no lease stuck. The same seed
 gives the same kills in the same order.
 
-Three times are measured and printed beside what the design wants; only money decides the exit status.
+Three times are measured and printed beside what the design wants. Money decides the exit status, and
+whether `/metrics`, scraped all the while, has shown each failure: of each kind one lasts until it did.
 """
 
 import argparse
@@ -27,9 +28,11 @@ import pictures
 import psycopg
 from house import House, wait_until
 from invariants import violations
+from scrapes import TOKEN, Scrapes
 
 from i2i import embedded
 from i2i.gateways.storage import make_storage
+from i2i.queries.workers import SILENT_SECONDS
 
 REST_MINUTES = 5
 """How long all may take to come to rest after the last fault; the promise."""
@@ -43,6 +46,67 @@ SHARE = 0.1
 SHORT = {"minutes": 0.5, "jobs": 40, "kills": 10, "restarts": 2, "hurry": True}
 
 RESTING = "('completed', 'failed', 'cancelled')"
+
+
+WATCHED = {"outage": 0.2, "silence": 0.4, "account": 0.6}
+"""The faults that last until /metrics has shown them, once each, and when of all the time."""
+
+
+def total(found, name, *labels):
+    """The sum of the numbers of this name, with these labels."""
+    return sum(
+        value
+        for key, value in found.items()
+        if key.partition("{")[0] == name and all(label in key for label in labels)
+    )
+
+
+def some(*what):
+    return lambda found, _before: total(found, *what) > 0
+
+
+def more(*what):
+    """More than before it happened."""
+    return lambda found, before: total(found, *what) > total(before, *what)
+
+
+def none(name):
+    return lambda found, _before: found.get(name) == 0
+
+
+def silent(process):
+    """For longer than a worker that lives would be."""
+
+    def shows(found, _before):
+        return total(found, "i2i_worker_silent_seconds", f"process={process}}}") > SILENT_SECONDS
+
+    return shows
+
+
+def waiting(found, _before):
+    """Nothing is sent, so who waits grows older."""
+    oldest = total(found, "i2i_jobs_oldest_seconds", "status=pending")
+    return found.get("i2i_breaker_open") == 1 and oldest > 5
+
+
+SHOWN = {
+    "PostgreSQL is down": none("i2i_database_up"),
+    "a page failed": more("i2i_http_requests_total", "status=503"),
+    "fal is out of reach": some("i2i_worker_trouble"),
+    "an answer was lost": some("i2i_jobs", "status=unknown"),
+    "a person is asked": some("i2i_jobs_attention"),
+    "a picture was perhaps charged": some(
+        "i2i_submissions_total", "charged=unknown", "outcome=unknown"
+    ),
+    "sending is paused": some("i2i_breaker_open"),
+    "a request was refused, uncharged": more(
+        "i2i_submissions_total", "charged=no", "outcome=rejected"
+    ),
+    "the queue grows older": waiting,
+    "a killed worker is silent": silent("?"),  # known when it is killed
+    "no worker is there": none("i2i_workers"),
+}
+"""How each failure must look to Prometheus, in a scrape after it and compared with one before."""
 
 
 def parse():
@@ -83,9 +147,16 @@ class Chaos:
             WORKER_POLL_SECONDS="1",
             WORKER_THREADS="4",
             DECODERS="1",
+            METRICS_TOKEN=TOKEN,
         )
+        self.photo = pictures.photo(size=(320, 240))
+        self.storage = make_storage(f"file://{folder}/blobs", data_dir=folder)
+        self.asked = 0
+        self.scrapes = None
+        self.shown = dict(SHOWN)
+        self.since, self.before = {}, {}
         self.done = Counter()
-        self.took = {"takeover": [], "drain": [], "restart": []}
+        self.took = {"takeover": [], "drain": [], "restart": [], "outage": []}
         self.killed, self.leaving = [], []
         self.restarted = None
         self.logged, self.gone = {}, []
@@ -106,28 +177,39 @@ class Chaos:
     def begin(self):
         self.house.flask("db", "migrate")
         self.house.start_practice()
-        storage = make_storage(f"file://{self.house.folder}/blobs", data_dir=self.house.folder)
-        photo = pictures.photo(size=(320, 240))
+        self.house.start_web()
+        wait_until(self.house.is_ready, what="GET /readyz with 200")
+        self.scrapes = Scrapes(self.house.url)
         with psycopg.connect(self.house.database, autocommit=True) as conn:
             factories.make_workflow(conn)
             spread = 0.9 * 60 * self.options.minutes / self.options.jobs
             for each in range(self.options.jobs):
                 if each % 20 == 0:
                     user = factories.make_user(conn)
-                # The same bytes again would be the same photo of a user.
-                data = pictures.jpeg(photo.crop((0, 0, 320, 200 + each % 20)))
-                image = factories.make_image(
-                    conn, user=user, status="preparing", data=data, storage=storage
-                )
-                job = factories.make_job(conn, user=user, image=image)
-                conn.execute(
-                    "UPDATE processing_jobs SET run_after = now() + make_interval(secs => %s)"
-                    " WHERE id = %s",
-                    [each * spread, job.id],
-                )
+                self.ask_for_picture(conn, user=user, number=each % 20, seconds=each * spread)
         self.misbehave()
         for number in range(self.options.workers):
             self.start_worker(f"worker {number}")
+
+    def ask_for_picture(self, conn, *, user, number, seconds):
+        """One that comes due then; the same bytes again would be the same photo of a user."""
+        data = pictures.jpeg(self.photo.crop((0, 0, 320, 200 + number)))
+        image = factories.make_image(
+            conn, user=user, status="preparing", data=data, storage=self.storage
+        )
+        job = factories.make_job(conn, user=user, image=image)
+        conn.execute(
+            "UPDATE processing_jobs SET run_after = now() + make_interval(secs => %s) WHERE id = %s",
+            [seconds, job.id],
+        )
+        self.asked += 1
+
+    def ask_for_more(self):
+        """Whatever was due before: something is sent now."""
+        with psycopg.connect(self.house.database, autocommit=True) as conn:
+            user = factories.make_user(conn)
+            for number in range(3):
+                self.ask_for_picture(conn, user=user, number=number, seconds=0)
 
     def start_worker(self, name):
         log = self.house.folder / f"{name}.log"
@@ -158,8 +240,10 @@ class Chaos:
         """(second, what) for every fault, in order of time."""
         options = self.options
         what = ["worker"] * options.kills + ["database"] * options.restarts
-        what += ["practice", "drain"] * max(1, options.restarts // 2) + ["account"]
-        return sorted((self.chance.uniform(1, options.minutes * 60), each) for each in what)
+        what += ["practice", "drain"] * max(1, options.restarts // 2)
+        end = options.minutes * 60
+        watched = [(end * part, each) for each, part in WATCHED.items()]
+        return sorted([*watched, *((self.chance.uniform(1, end), each) for each in what)])
 
     def go(self):
         begin = time.monotonic()
@@ -167,8 +251,11 @@ class Chaos:
             while (left := begin + second - time.monotonic()) > 0:
                 self.watch()
                 select.select([], [], [], min(0.2, left))
+            hit = time.monotonic()
             getattr(self, f"hit_{what}")()
             self.done[what] += 1
+            if what in WATCHED:
+                begin += time.monotonic() - hit  # or all the others would come at once after it
 
     def any_worker(self):
         return f"worker {self.chance.randrange(self.options.workers)}"
@@ -176,6 +263,10 @@ class Chaos:
     def hit_worker(self):
         """SIGKILL. Which leases are its own nobody knows, so all that are held now are watched."""
         name = self.any_worker()
+        if not self.done["worker"]:
+            process = wait_until(lambda: self.heard_of(name), what="a beat of the worker")
+            self.shown["a killed worker is silent"] = silent(process)
+            self.happens("a killed worker is silent")
         self.house.kill(name)
         held = self.ask("SELECT id, fence FROM processing_jobs WHERE lease_until IS NOT NULL")
         self.killed.append((time.monotonic(), set(held)))
@@ -189,18 +280,59 @@ class Chaos:
         self.leaving.append((time.monotonic(), process))
         self.start_worker(name)
 
-    def hit_database(self):
+    def heard_of(self, name):
+        """Its process id once it has written down that it lives."""
+        self.supervise()
+        process = self.house.processes[name].pid
+        return self.ask("SELECT FROM workers WHERE process_id = %s", process) and process
+
+    def hit_database(self, clock="restart"):
         self.server.restart("immediate")
         last = self.ask("SELECT coalesce(max(id), 0) FROM job_events")
-        self.restarted = time.monotonic(), last
+        self.restarted = time.monotonic(), last, clock
+
+    def hit_outage(self):
+        """PostgreSQL stays away until /metrics has said so, and so that a page has failed."""
+        self.happens("PostgreSQL is down", "a page failed")
+        self.server.stop("immediate")
+        self.house.is_ready()
+        self.until_shown("PostgreSQL is down", "a page failed")
+        self.hit_database(clock="outage")
 
     def hit_practice(self):
         self.house.kill("practice")
         self.house.start_practice()
         self.misbehave()
 
+    def hit_silence(self):
+        """The practice server goes with an answer on its lips, and stays away until that is seen."""
+        seen = [
+            "fal is out of reach",
+            "an answer was lost",
+            "a person is asked",
+            "a picture was perhaps charged",
+        ]
+        before = self.hanging()
+        self.spoil("hang", count=1)
+        self.ask_for_more()
+        wait_until(lambda: self.hanging() > before, what="a request without an answer")
+        self.happens(*seen)
+        self.house.kill("practice")
+        self.until_shown(*seen)
+        self.house.start_practice()
+        self.misbehave()
+
+    def hanging(self):
+        """How many requests got no answer so far."""
+        return sum(each["fault"] == "hang" for each in self.house.ledger()["requests"])
+
     def hit_account(self):
+        """One answer says so, and sending pauses for a minute."""
+        seen = ["sending is paused", "a request was refused, uncharged", "the queue grows older"]
+        self.happens(*seen)
         self.spoil("locked", count=1)
+        self.ask_for_more()
+        self.until_shown(*seen)
 
     def misbehave(self):
         """From now on, until it is killed, a share of its answers goes wrong."""
@@ -215,6 +347,29 @@ class Chaos:
             "POST", f"{self.house.practice_url}/faults", json={"mode": mode, **more}, timeout=5
         )
         assert answer.status == 200, answer.data
+
+    # --- what Prometheus sees
+
+    def happens(self, *failures):
+        for each in failures:
+            self.since[each], self.before[each] = time.monotonic(), self.scrapes.newest()
+
+    def until_shown(self, *failures):
+        """Wait; what is never shown is told at the end."""
+
+        def all_shown():
+            self.supervise()
+            return all(self.seconds_until(each) is not None for each in failures)
+
+        with suppress(AssertionError):
+            wait_until(all_shown, what="a scrape that shows it")
+
+    def seconds_until(self, failure):
+        """How long after it had happened a scrape showed it; None: not yet, or it never happened."""
+        if failure not in self.since:
+            return None
+        shows, before = self.shown[failure], self.before[failure]
+        return self.scrapes.first(lambda found: shows(found, before), since=self.since[failure])
 
     # --- the clocks
 
@@ -236,7 +391,7 @@ class Chaos:
         except psycopg.OperationalError:
             return
         if moved:
-            self.took["restart"].append(now - self.restarted[0])
+            self.took[self.restarted[2]].append(now - self.restarted[0])
             self.restarted = None
         for since, leases in list(self.killed):
             if leases.isdisjoint(held):
@@ -274,15 +429,29 @@ class Chaos:
             " AND (attention IS NULL OR status <> 'unknown') LIMIT 1"
         )
 
+    def close(self):
+        """End all but the practice server, once all was seen; the exit statuses by name."""
+        self.until_shown("a killed worker is silent")
+        names = [name for name in self.house.processes if name.startswith("worker")]
+        begin = time.monotonic()
+        self.happens("no worker is there")
+        ended = self.house.stop(*names)
+        self.took["drain"].append(time.monotonic() - begin)
+        self.until_shown("no worker is there")
+        self.scrapes.end()
+        return ended | self.house.stop("web")
+
     def verdict(self):
         """Sentences about what does not hold."""
-        names = [name for name in self.house.processes if name.startswith("worker")]
+        ended = self.close()
         ledger = self.house.ledger()
-        begin = time.monotonic()
-        ended = self.house.stop()
-        self.took["drain"].append(time.monotonic() - begin)
         found = [*self.gone]
-        found += [f"{name} ended with {ended[name]}" for name in names if ended[name] != 0]
+        found += [f"{name} ended with {status}" for name, status in ended.items() if status != 0]
+        found += [
+            f"/metrics did not show that {failure}"
+            for failure in self.shown
+            if self.seconds_until(failure) is None
+        ]
         found += violations(
             self.house.database,
             blobs=self.house.folder / "blobs",
@@ -305,7 +474,7 @@ class Chaos:
         say = sys.stdout.write
         say(f"\nchaos, seed {self.options.seed}: {self.options.workers} workers\n")
         rows = [
-            ("pictures asked for", self.options.jobs),
+            ("pictures asked for", self.asked),
             *sorted(
                 (f"jobs {status}", n)
                 for status, n in self.ask("SELECT status, count(*) FROM processing_jobs GROUP BY 1")
@@ -323,19 +492,27 @@ class Chaos:
                 self.ask("SELECT count(*) FROM job_events WHERE to_status = 'unknown'")[0][0],
             ),
             ("workers killed", self.done["worker"]),
-            ("PostgreSQL restarted (immediate)", self.done["database"]),
-            ("practice server killed", self.done["practice"]),
+            ("PostgreSQL restarted (immediate)", self.done["database"] + self.done["outage"]),
+            ("practice server killed", self.done["practice"] + self.done["silence"]),
             ("workers told to end", self.done["drain"]),
             ("found no database at their start", self.done["started again"]),
             ("answers that went wrong, of each kind", f"{SHARE:.0%}"),
             ("s to take over after SIGKILL (60)", self.slowest("takeover")),
             ("s to end after SIGTERM (20)", self.slowest("drain")),
             ("s to go on after a restart", self.slowest("restart")),
+            ("s to go on after an outage", self.slowest("outage")),
             ("seconds until all was at rest", "too many" if rested is None else f"{rested:.0f}"),
+            ("scrapes of /metrics", len(self.scrapes.taken)),
+            ("without an answer", self.scrapes.unanswered),
+            *(
+                (f"s until seen: {failure}", "never" if seconds is None else f"{seconds:.1f}")
+                for failure in self.shown
+                for seconds in [self.seconds_until(failure)]
+            ),
             ("promises broken", len(found)),
         ]
         for name, value in rows:
-            say(f"  {name:<36} {value:>9}\n")
+            say(f"  {name:<46} {value:>9}\n")
         for sentence in found:
             say(f"  ! {sentence}\n")
 

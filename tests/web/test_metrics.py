@@ -9,28 +9,15 @@ import factories
 import pytest
 import urllib3
 from house import House, wait_until
-from prometheus_client.parser import text_string_to_metric_families
 from psycopg_pool import PoolTimeout
+from scrapes import BEARER, TOKEN, numbers
 
 from i2i.config import ROOT
-
-TOKEN = "for-the-scraper-0123456789"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
 def metered(app_with):
     return app_with(METRICS_TOKEN=TOKEN)
-
-
-def numbers(text):
-    """Values by name and labels, as in `i2i_jobs{status=pending}`."""
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return found
 
 
 def test_without_a_token_there_is_no_such_page(anonymous):
