@@ -18,6 +18,13 @@ from i2i.errors import DatabaseUnavailable
 
 MIGRATIONS_DIR = ROOT / "migrations"
 
+IDLE_SECONDS = 10
+"""How long a transaction may stand still between two statements, which follow one another at once.
+
+A machine that was cut off in the middle of one would otherwise keep its locks, among them the one
+without which nobody sends, until PostgreSQL's keepalive misses it: two hours.
+"""
+
 
 def url(settings: Settings) -> str:
     """The pooled URL; the caller has made sure that there is one (embedded.with_database)."""
@@ -57,7 +64,7 @@ def options(settings: Settings, *, application: str) -> dict[str, Any]:
 class _Lent(Connection[Any]):
     """A connection through a pooler, whose session is somebody else's after each transaction.
 
-    What is set for the session would stay behind for them, so the limit is each transaction's.
+    What is set for the session would stay behind for them, so limits are each transaction's.
     """
 
     lock_seconds = 0
@@ -69,12 +76,16 @@ class _Lent(Connection[Any]):
         force_rollback: bool = False,  # noqa: FBT001, FBT002 - psycopg's own
     ) -> Iterator[Transaction]:
         with super().transaction(savepoint_name, force_rollback) as begun:
-            _limit_locks(self, self.lock_seconds, local=True)
+            _limit(self, lock_seconds=self.lock_seconds, local=True)
             yield begun
 
 
-def _limit_locks(conn: Connection[Any], seconds: int, *, local: bool) -> None:
-    conn.execute("SELECT set_config('lock_timeout', %s, %s)", [f"{seconds}s", local])
+def _limit(conn: Connection[Any], *, lock_seconds: int, local: bool) -> None:
+    conn.execute(
+        "SELECT set_config('lock_timeout', %s, %s),"
+        " set_config('idle_in_transaction_session_timeout', %s, %s)",
+        [f"{lock_seconds}s", local, f"{IDLE_SECONDS}s", local],
+    )
 
 
 def make_pool(
@@ -84,25 +95,25 @@ def make_pool(
 
     A busy pool fails after 5 s instead of queueing requests without end; so does a statement that
     waits for a lock, after `lock_seconds` (0: never), with LockNotAvailable. Behind a pooler that
-    holds for transactions alone.
+    holds for transactions alone. A transaction that stands still ends after IDLE_SECONDS.
     """
 
     def limit(conn: Connection[Any]) -> None:
         if isinstance(conn, _Lent):
             conn.lock_seconds = lock_seconds
         else:
-            _limit_locks(conn, lock_seconds, local=False)
+            _limit(conn, lock_seconds=lock_seconds, local=False)
 
     pooled = settings.postgres_url != settings.postgres_url_direct
     return ConnectionPool(
         url(settings),
-        connection_class=_Lent if pooled and lock_seconds else Connection[Any],
+        connection_class=_Lent if pooled else Connection[Any],
         min_size=1,
         max_size=size,
         open=False,
         timeout=5,
         check=_check,
-        configure=limit if lock_seconds else None,
+        configure=limit,
         kwargs=options(settings, application=application),
     )
 

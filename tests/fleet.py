@@ -13,7 +13,7 @@ import signal
 import ssl
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import house as houses
@@ -34,6 +34,9 @@ WEBS, WORKERS = ("web 1", "web 2"), ("worker 1", "worker 2")
 
 ROLE, DATABASE = "i2i_app", "i2i_far"
 
+IMPATIENCE = 10
+"""Seconds until a client gives an answer up; a web that was cut off never sends it."""
+
 DB_PASSWORD = "for-tests-only"
 
 
@@ -53,7 +56,7 @@ class Network:
 
     def __init__(self):
         self.number = random.randrange(256), random.randrange(256)
-        self.spaces = {}
+        self.spaces, self.address = {}, {}
         self.apart = self._may_part()
         self.base = "{}.{}.{}".format(10 if self.apart else 127, *self.number)
         self.here = f"{self.base}.1"
@@ -77,7 +80,7 @@ class Network:
         """The address of a new machine."""
         number = len(self.spaces) + 10
         space, there = self._space(number), f"{self.base}.{number}"
-        self.spaces[name] = space
+        self.spaces[name], self.address[name] = space, there
         if not self.apart:
             return there
         run("ip", "netns", "add", space)
@@ -95,11 +98,22 @@ class Network:
         return []
 
     def pull(self, name):
-        """From now on nothing arrives, in either direction, and nobody is told."""
-        run("ip", "link", "set", self.spaces[name], "down")
+        """From now on nothing arrives, in either direction, and nobody is told.
+
+        Both ends send to a card that does not exist. With a link that is down the kernel would know,
+        and on this machine the packets would go elsewhere.
+        """
+        for where, address, device in self._ends(name):
+            card = ("lladdr", "02:00:00:00:00:01", "dev", device, "nud", "permanent")
+            run("ip", *where, "neigh", "replace", address, *card)
 
     def plug(self, name):
-        run("ip", "link", "set", self.spaces[name], "up")
+        for where, address, device in self._ends(name):
+            run("ip", *where, "neigh", "del", address, "dev", device)
+
+    def _ends(self, name):
+        space = self.spaces[name]
+        return [((), self.address[name], space), (("-n", space), self.here, "cable")]
 
     def remove(self):
         houses.NEAR.pop()
@@ -133,14 +147,21 @@ class FarServer:
             conn.execute("ALTER SYSTEM SET ssl = on")
             conn.execute("SELECT pg_reload_conf()")
             conn.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{DB_PASSWORD}'")
-            conn.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
-        self.near = self.server.url_of(DATABASE)
-        self.url = self.url_at(embedded.PORT)
+        self.make(DATABASE)
+        self.near, self.url = self.urls(DATABASE)
         wait_until(self._speaks_tls, what="TLS")
 
-    def url_at(self, port, sslmode="require"):
+    def make(self, database):
+        with psycopg.connect(self.server.url, autocommit=True) as conn:
+            conn.execute(f"CREATE DATABASE {database} OWNER {ROLE}")
+
+    def urls(self, database):
+        """As the test sees it, and as everybody else does."""
+        return self.server.url_of(database), self.url_at(embedded.PORT, database=database)
+
+    def url_at(self, port, *, database=DATABASE, sslmode="require"):
         place = f"{self.address}:{port}"
-        return f"postgresql://{ROLE}:{DB_PASSWORD}@{place}/{DATABASE}?sslmode={sslmode}"
+        return f"postgresql://{ROLE}:{DB_PASSWORD}@{place}/{database}?sslmode={sslmode}"
 
     def _speaks_tls(self):
         try:
@@ -212,7 +233,9 @@ class Machines(House):
             **environ,
         )
         self.network = network
-        self.address = {name: network.add(name) for name in (*WEBS, *WORKERS)}
+        for name in (*WEBS, *WORKERS):
+            network.add(name)
+        self.address = network.address
         self.folder.mkdir(parents=True)
         self.nginx = Nginx(
             self.folder / "nginx",
@@ -224,8 +247,8 @@ class Machines(House):
         self.http = self.pool()
 
     def pool(self, **options):
-        """A client of nginx's; what is asked twice is the test's own business."""
-        options = {"timeout": houses.PATIENCE, "maxsize": 20} | options
+        """A client of nginx's, as impatient as it is ready to ask again."""
+        options = {"timeout": IMPATIENCE, "maxsize": 20} | options
         return urllib3.PoolManager(retries=False, ssl_context=self.tls, **options)
 
     def within(self, name):
@@ -278,18 +301,20 @@ class Machines(House):
 
         wait_until(answers, what=f"an answer of {name}")
 
-    def cut_off(self, name):
-        """Pull its cable; it goes on by itself, and nobody hears of it."""
+    @contextmanager
+    def without(self, name):
+        """Meanwhile its cable is pulled; it goes on by itself, and nobody hears of it."""
         if self.network.apart:
             self.network.pull(name)
         else:
             self.signal(name, signal.SIGSTOP)
-
-    def join(self, name):
-        if self.network.apart:
-            self.network.plug(name)
-        else:
-            self.signal(name, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            if self.network.apart:
+                self.network.plug(name)
+            else:
+                self.signal(name, signal.SIGCONT)
 
     def signal(self, name, number):
         """To a program and all its processes."""
