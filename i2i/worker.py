@@ -91,8 +91,9 @@ TIDY_SECONDS = 3600.0
 BEAT_SECONDS = 10.0
 """How often a worker writes down that it lives."""
 
-BREATH_SECONDS = 0.05
-"""The distance between claims that nobody hurries: each takes all that came due meanwhile."""
+BREATH_SECONDS = 0.1
+"""The distance between claims that nobody hurries, with fifty requests at fal or more: each claim
+takes all that came due meanwhile. With fewer it is shorter, for so few come due one by one."""
 
 SILENT_LOOKS = 5
 """Looks in a row without an answer after which a person is told."""
@@ -186,6 +187,7 @@ class Worker:
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._looked = 0.0
+        self._in_flight = 0
         self._stopping = threading.Event()
 
     # --- the loop
@@ -237,7 +239,8 @@ class Worker:
 
         A claim asks ten questions, and many requests at fal come due one by one.
         """
-        self._hurry.wait(max(0.0, self._looked + BREATH_SECONDS - time.monotonic()))
+        distance = BREATH_SECONDS * min(1.0, self._in_flight / 50)
+        self._hurry.wait(max(0.0, self._looked + distance - time.monotonic()))
 
     def _keep_house(self, threads: ThreadPoolExecutor) -> None:
         """What is done every so often, whatever there is to do beside it."""
@@ -411,6 +414,7 @@ class Worker:
                     now=now,
                 )
                 steps += [self._step(work, task, on_error=self._look_broke) for task in tasks]
+                self._in_flight = tasks[0].in_flight if tasks else self._in_flight
         if len(steps) < room:
             submissions.stop_looking_late(conn, now=now)
             late = submissions.claim_late(conn, page_size=room - len(steps), now=now)
