@@ -1,7 +1,7 @@
 """i2i on several machines: webs and workers that share PostgreSQL and a bucket, and nothing else.
 
-Each machine is a network namespace with a cable of its own, where root may make one; else a cut
-cable is a stopped process. Everything else stands where the test runs, each a process: PostgreSQL with
+Each machine is a network namespace with a cable of its own, where root may make one; else all have
+addresses of 127.0.0.0/8, and no cable to cut. Everything else stands where the test runs, each a process: PostgreSQL with
 TLS, PgBouncer, an S3 server, practice fal, nginx.
 """
 
@@ -304,17 +304,11 @@ class Machines(House):
     @contextmanager
     def without(self, name):
         """Meanwhile its cable is pulled; it goes on by itself, and nobody hears of it."""
-        if self.network.apart:
-            self.network.pull(name)
-        else:
-            self.signal(name, signal.SIGSTOP)
+        self.network.pull(name)
         try:
             yield
         finally:
-            if self.network.apart:
-                self.network.plug(name)
-            else:
-                self.signal(name, signal.SIGCONT)
+            self.network.plug(name)
 
     def signal(self, name, number):
         """To a program and all its processes."""

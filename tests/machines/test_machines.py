@@ -46,7 +46,7 @@ def fleet(far_server, pgbouncer, network, tmp_path_factory, say):
             yield running.open()
         finally:
             ended = running.stop()
-    say(f"machines are {'network namespaces' if network.apart else 'processes that are stopped'}")
+    say(f"machines are {'network namespaces' if network.apart else 'addresses of this machine'}")
     assert [ended[name] for name in (*WEBS, *WORKERS)] == [0, 0, 0, 0]
 
 
@@ -143,6 +143,8 @@ def pids(fleet):
 
 
 def test_each_of_them_is_cut_off_in_the_middle(fleet, say):
+    if not fleet.network.apart:
+        pytest.skip("only root can make network namespaces, whose cables can be cut")
     photos, before, charged = 24, pids(fleet), fleet.ledger()["charges"]
     visitor = Client(fleet, "cut@example.com")
     images, pictures_before = count(fleet, "images"), completed(fleet)
