@@ -155,12 +155,12 @@ def _of_workers(standing: Health) -> Iterator[Metric]:
         "i2i_worker_silent_seconds", "Since a worker was heard of.", labels=["host", "process"]
     )
     trouble = GaugeMetricFamily(
-        "i2i_worker_trouble", "Whether a worker sends nothing.", labels=["host", "process"]
+        "i2i_worker_trouble", "Whether a living worker sends nothing.", labels=["host", "process"]
     )
     for row in standing.workers:
         labels = [row.host, str(row.process_id)]
         silent.add_metric(labels, row.silent_seconds)
-        trouble.add_metric(labels, row.trouble is not None)
+        trouble.add_metric(labels, row.trouble is not None and row in standing.living)
     yield silent
     yield trouble
 

@@ -20,7 +20,7 @@ import psycopg
 import scale
 import stack
 from house import House, free_port, wait_until
-from processes import buried_ms, cpu_ms, family, resident_mb
+from processes import cpu_ms, cpu_of, family, resident_mb
 
 from i2i import embedded, passwords
 from i2i.queries import history as history_queries
@@ -275,15 +275,16 @@ def floor_of_postgresql(server):
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
-        before, own, there = buried_ms(server.pid), buried_ms(os.getpid()), family(server.pid)
+        there, before = family(server.pid), [cpu_of(pid)[1] for pid in (server.pid, os.getpid())]
         subprocess.run(
             [pgbench, "-n", "-M", "prepared", "-t", str(times), "-f", file.name, server.url],
             stdout=subprocess.DEVNULL,
             check=True,
         )
         wait_until(lambda: set(family(server.pid)) <= set(there), what="the end of its connections")
-    report("floor: the page's queries, PostgreSQL", (buried_ms(server.pid) - before) / times, "")
-    report("floor: pgbench itself", (buried_ms(os.getpid()) - own) / times, "")
+    after = [cpu_of(pid)[1] for pid in (server.pid, os.getpid())]
+    for who, begin, end in zip(("PostgreSQL", "pgbench itself"), before, after, strict=True):
+        report(f"floor: the page's queries, {who}", (end - begin) * 1000 / times, "")
 
 
 def floor_of_nginx(side, *, folder):

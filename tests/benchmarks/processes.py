@@ -29,10 +29,12 @@ def cpu_ms(*pids):
     return spent / 1e6
 
 
-def buried_ms(pid):
-    """Milliseconds of CPU of the children that have ended, and theirs (cutime and cstime, proc(5))."""
+def cpu_of(pid):
+    """Seconds of CPU of a process, its ended threads included, and of the children that it has buried."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[13:15])) * 1000 / os.sysconf("SC_CLK_TCK")
+    own, buried = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+    ticks = os.sysconf("SC_CLK_TCK")
+    return own / ticks, buried / ticks
 
 
 def resident_mb(*pids):

@@ -28,7 +28,7 @@ import pictures
 import psycopg
 from house import House, Visitor, wait_until
 from PIL import Image
-from processes import family, resident_mb
+from processes import cpu_of, family, resident_mb
 
 from i2i import embedded
 from i2i.config import Settings
@@ -41,7 +41,6 @@ ONE_BY_ONE = 24
 JOBS = int(os.environ.get("JOBS") or 1000)
 LOOKING_SECONDS = 10
 BACKLOG = 10_000
-TICKS = os.sysconf("SC_CLK_TCK")
 MARK = b"\xff\xd8\xff\xfe\x00\x22"
 """The beginning of a JPEG whose first segment is a note of 32 bytes: another note is another photo."""
 
@@ -432,13 +431,6 @@ def _fine(seconds):
 
 
 # --- the operating system's accounting
-
-
-def cpu_of(pid):
-    """Seconds of CPU of a process, its ended threads included, and of the children that it has buried."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    own, buried = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
-    return own / TICKS, buried / TICKS
 
 
 def cpu_seconds(*pids):

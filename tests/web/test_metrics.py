@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from uuid import uuid4
 
 import factories
 import pytest
@@ -13,6 +14,7 @@ from psycopg_pool import PoolTimeout
 from scrapes import BEARER, TOKEN, numbers
 
 from i2i.config import ROOT
+from i2i.queries import workers
 
 
 @pytest.fixture
@@ -69,6 +71,20 @@ def test_the_breaker_and_money(metered, conn):
     assert found["i2i_breaker_open"] == 1
     assert found["i2i_jobs_attention"] == 1
     assert found["i2i_submissions_total{charged=unknown,outcome=unknown}"] == 1
+
+
+def test_a_worker_that_is_gone_is_no_trouble(metered, conn):
+    workers.beat(
+        conn, worker_id=uuid4(), host="a", process_id=7, release="", trouble="fal does not answer"
+    )
+    name = "i2i_worker_trouble{host=a,process=7}"
+
+    def trouble():
+        return numbers(metered.test_client().get("/metrics", headers=BEARER).text)[name]
+
+    assert trouble() == 1
+    conn.execute("UPDATE workers SET seen_at = now() - interval '1 minute'")
+    assert trouble() == 0
 
 
 def test_it_answers_without_a_database(metered):
