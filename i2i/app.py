@@ -3,21 +3,32 @@
 Nothing is opened here, so that commands start without a database and gunicorn can fork afterwards.
 """
 
+from typing import Any
+
 import flask
 from jinja2 import StrictUndefined
 
 from i2i import cli, web
 from i2i.config import ROOT, Settings
 from i2i.gateways.storage import make_storage
+from i2i.web.addresses import Addresses
 from i2i.web.database import Database
+from i2i.web.sessions import NoFlaskSession
 from i2i.web.state import State
+from i2i.web.templates import Templates
 from i2i.web.uploads import UploadRequest
 
 
-class App(flask.Flask):
-    """Flask, with the request class that streams uploads to the disk."""
+class App(Addresses):
+    """Flask, with the request class that streams uploads to the disk, and without its sessions."""
 
     request_class = UploadRequest
+    jinja_environment = Templates
+    session_interface = NoFlaskSession()
+
+    def ensure_sync(self, func: Any) -> Any:
+        """Nothing here is async; Flask would look at each function at each request."""
+        return func
 
 
 def create_app(settings: Settings) -> flask.Flask:

@@ -221,9 +221,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile:
-    """A file that a job has made, with the version of the workflow that made it."""
+    """A file that a job has made, with what it was made: settings, and the workflow's version."""
 
     job_id: UUID
+    parameters: dict[str, Any]
     workflow_version: int
     original_filename: str
     blob_url: str
@@ -245,14 +246,6 @@ class PrepareTask:
 
 
 # --- workflows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowName:
-    """A workflow as a filter offers it, active or not."""
-
-    id: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,9 +324,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchVersion:
-    """What the live page compares: `revision` grows with every change of any job of the batch."""
+    """What the live page compares: `revision` grows with every change of any job of the batch.
+
+    `waits`: whether any picture of the user waits for its turn, of this batch or another.
+    """
 
     revision: int
+    waits: bool
     read_at: datetime
 
 
@@ -400,7 +397,6 @@ class JobCard:
     error_message: str | None
     queue_position: int | None
     processing_time_ms: int | None
-    parameters: dict[str, Any]
     workflow_name: str
     created_at: datetime
     updated_at: datetime
@@ -422,6 +418,14 @@ class JobCard:
     verdict_note: str
     verdict_at: datetime | None
     parent_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobParameters:
+    """What a picture is made with."""
+
+    id: UUID
+    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -714,11 +718,13 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What a user has: pictures outside the trash, bytes with it."""
+class HistoryHead:
+    """What stands above the history: pictures outside the trash, bytes with it, all workflows."""
 
     pictures: int
     stored_bytes: int
+    workflow_ids: list[str]
+    workflow_names: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -811,6 +817,18 @@ class Breaker:
     checked_at: datetime | None
     next_check_at: datetime | None
     waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """What stands above a user's pages: the breaker, what waits for it, the batch at work."""
+
+    reason: str | None
+    opened_at: datetime | None
+    checked_at: datetime | None
+    next_check_at: datetime | None
+    waiting: int
+    working_batch_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

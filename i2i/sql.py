@@ -64,9 +64,11 @@ class Query:
     def _run(
         self, conn: Connection[Any], row: type[Row], params: Mapping[str, object]
     ) -> Cursor[Row]:
-        return conn.cursor(binary=True, row_factory=rows_of(row)).execute(self.text, params)
+        factory = rows_of(row)  # type: ignore[arg-type]  # a class can be hashed
+        return conn.cursor(binary=True, row_factory=factory).execute(self.text, params)
 
 
+@cache
 def rows_of(row: type[Row]) -> RowFactory[Row]:
     """Make rows as psycopg's class_row does, at half its price: pages read hundreds of them.
 

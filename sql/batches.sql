@@ -51,17 +51,10 @@ ORDER BY batch.created_at DESC, batch.id DESC
 LIMIT 1;
 
 -- name: find_version :optional
--- The revisions only grow, so their sum moves with every commit, in whatever order they come.
+-- The revisions only grow, so their sum moves with every commit, in whatever order they come. Whoever
+-- has nothing that waits has no place in line to ask for.
 SELECT (SELECT coalesce(sum(revision), 0)::bigint FROM processing_jobs WHERE batch_id = batch.id) AS revision,
+       EXISTS (SELECT FROM processing_jobs WHERE user_id = batch.user_id AND status = 'pending') AS waits,
        clock_timestamp() AS read_at
 FROM batches AS batch
 WHERE batch.id = %(batch_id)s AND batch.user_id = %(user_id)s;
-
--- name: find_newest_working :optional
--- The batch that the bar at the top counts. Nothing at work is in the trash, but the index wants to hear it.
-SELECT batch_id AS id
-FROM processing_jobs
-WHERE user_id = %(user_id)s AND status IN ('pending', 'submitting', 'processing', 'storing')
-  AND deleted_at IS NULL
-ORDER BY created_at DESC, id DESC
-LIMIT 1;

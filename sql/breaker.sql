@@ -1,10 +1,22 @@
 -- The breaker: one row that says whether the account at fal takes requests. Open means: send nothing.
 
 -- name: find :one
--- With how many of the user's pictures wait for it.
+-- With how many pictures wait for it.
+SELECT reason, opened_at, checked_at, next_check_at,
+       (SELECT count(*) FROM processing_jobs WHERE status = 'pending') AS waiting
+FROM breaker;
+
+-- name: find_for_bar :one
+-- What stands above every page of a user: the same, and the newest batch at work. Nothing at work is
+-- in the trash, but the index wants to hear it; in the order of another, all pictures would be read.
 SELECT reason, opened_at, checked_at, next_check_at,
        (SELECT count(*) FROM processing_jobs
-        WHERE status = 'pending' AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)) AS waiting
+        WHERE status = 'pending' AND user_id = %(user_id)s) AS waiting,
+       (SELECT batch_id FROM processing_jobs
+        WHERE user_id = %(user_id)s AND status IN ('pending', 'submitting', 'processing', 'storing')
+          AND deleted_at IS NULL
+        ORDER BY created_at DESC, batch_id DESC
+        LIMIT 1) AS working_batch_id
 FROM breaker;
 
 -- name: trip :exec

@@ -21,6 +21,23 @@ CROSS JOIN LATERAL (
 ORDER BY found.created_at DESC, found.id DESC
 LIMIT %(page_size)s;
 
+-- name: page_newest :many
+-- Without a filter: what most pages show. What is in the trash is walked past, until it is purged: a
+-- thousand of a user's newest there cost half a millisecond.
+SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
+       error_message, queue_position, processing_time_ms, workflow_name,
+       created_at, updated_at, started_at, completed_at, original_image_id,
+       original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
+       cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
+FROM job_cards
+WHERE user_id = %(user_id)s AND deleted_at IS NULL
+  AND created_at >= coalesce(%(created_from)s::timestamptz, '-infinity')
+  AND (created_at, id) < (
+      coalesce(%(before)s::timestamptz, 'infinity'),
+      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY created_at DESC, id DESC
+LIMIT %(page_size)s;
+
 -- name: pick_by_workflow :many
 SELECT id
 FROM processing_jobs
@@ -183,8 +200,11 @@ WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s AND deleted_at IS 
 GROUP BY status
 ORDER BY status;
 
--- name: totals :one
--- Pictures that are not in the trash; bytes of all that is kept, the trash included.
+-- name: head :one
+-- Pictures that are not in the trash; bytes of all that is kept, the trash included; and the workflows
+-- to choose from, active or not.
 SELECT
     (SELECT count(*) FROM processing_jobs WHERE user_id = %(user_id)s AND deleted_at IS NULL) AS pictures,
-    (SELECT coalesce(sum(file_size), 0)::bigint FROM images WHERE user_id = %(user_id)s) AS stored_bytes;
+    (SELECT coalesce(sum(file_size), 0)::bigint FROM images WHERE user_id = %(user_id)s) AS stored_bytes,
+    ARRAY(SELECT id FROM workflow_configs ORDER BY id) AS workflow_ids,
+    ARRAY(SELECT name FROM workflow_configs ORDER BY id) AS workflow_names;

@@ -123,8 +123,8 @@ ORDER BY output.arrived_at, image.id;
 
 -- name: list_results :many
 -- The files that jobs have made, what came late beside them, in the photos' name order.
-SELECT job.id AS job_id, version.version AS workflow_version, image.original_filename, image.blob_url,
-       image.sha256, image.file_size, image.created_at
+SELECT job.id AS job_id, job.parameters, version.version AS workflow_version, image.original_filename,
+       image.blob_url, image.sha256, image.file_size, image.created_at
 FROM unnest(%(job_ids)s::uuid[]) AS chosen (id)
 JOIN processing_jobs AS job ON job.id = chosen.id
 JOIN workflow_versions AS version ON version.id = job.workflow_version_id

@@ -38,7 +38,7 @@ WHERE id = %(job_id)s;
 
 -- name: find_card :optional
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
-       error_message, queue_position, processing_time_ms, parameters, workflow_name,
+       error_message, queue_position, processing_time_ms, workflow_name,
        created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
        cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
@@ -48,7 +48,7 @@ WHERE id = %(job_id)s AND user_id = %(user_id)s AND deleted_at IS NULL;
 -- name: list_cards :many
 -- A batch's pictures, in order.
 SELECT id, batch_id, position, variation, status, attention, cancel_requested_at, error_code,
-       error_message, queue_position, processing_time_ms, parameters, workflow_name,
+       error_message, queue_position, processing_time_ms, workflow_name,
        created_at, updated_at, started_at, completed_at, original_image_id,
        original_filename, original_status, result_image_id, result_has_preview, sent_at, charged,
        cost, perhaps, estimate, further, verdict, verdict_reason, verdict_note, verdict_at, parent_id
@@ -60,7 +60,7 @@ ORDER BY position;
 -- Those of the pictures named that can be shown, in the order named.
 SELECT card.id, card.batch_id, card.position, card.variation, card.status, card.attention,
        card.cancel_requested_at, card.error_code, card.error_message, card.queue_position,
-       card.processing_time_ms, card.parameters, card.workflow_name,
+       card.processing_time_ms, card.workflow_name,
        card.created_at, card.updated_at, card.started_at, card.completed_at,
        card.original_image_id, card.original_filename, card.original_status, card.result_image_id,
        card.result_has_preview, card.sent_at, card.charged, card.cost, card.perhaps, card.estimate,
@@ -70,6 +70,12 @@ FROM unnest(%(job_ids)s::uuid[]) WITH ORDINALITY AS chosen (id, place)
 JOIN job_cards AS card ON card.id = chosen.id
 WHERE card.user_id = %(user_id)s AND card.deleted_at IS NULL
 ORDER BY chosen.place;
+
+-- name: list_parameters :many
+-- Beside the cards, for what shows them: pages do not.
+SELECT id, parameters
+FROM processing_jobs
+WHERE id = ANY(%(job_ids)s::uuid[]) AND user_id = %(user_id)s;
 
 -- name: list_film :many
 -- A batch's pictures as the film strip of the review shows them, in order.

@@ -61,9 +61,6 @@ WHERE job.user_id = %(user_id)s AND job.workflow_name = %(workflow_id)s
 ORDER BY job.created_at DESC, job.id DESC
 LIMIT %(page_size)s;
 
--- name: list_names :many
-SELECT id, name FROM workflow_configs ORDER BY id;
-
 -- name: list_all :many
 SELECT workflow.id, workflow.is_active, workflow.version, version.id AS version_id,
        version.definition, workflow.seed_digest, workflow.created_at, workflow.updated_at,

@@ -70,7 +70,3 @@ def find_last_used(conn: Connection[Any], *, user_id: UUID, workflow_name: str) 
 
 def find_version(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> BatchVersion | None:
     return SQL["find_version"].optional(conn, BatchVersion, batch_id=batch_id, user_id=user_id)
-
-
-def find_newest_working(conn: Connection[Any], *, user_id: UUID) -> Id | None:
-    return SQL["find_newest_working"].optional(conn, Id, user_id=user_id)

@@ -6,15 +6,18 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Breaker
+from i2i.models import Bar, Breaker
 from i2i.sql import load
 
 SQL = load("breaker")
 
 
-def find(conn: Connection[Any], *, user_id: UUID | None = None) -> Breaker:
-    """Its state, and how many pictures of the user, or of all, wait."""
-    return SQL["find"].one(conn, Breaker, user_id=user_id)
+def find(conn: Connection[Any]) -> Breaker:
+    return SQL["find"].one(conn, Breaker)
+
+
+def find_for_bar(conn: Connection[Any], *, user_id: UUID) -> Bar:
+    return SQL["find_for_bar"].one(conn, Bar, user_id=user_id)
 
 
 def trip(conn: Connection[Any], *, reason: str) -> int:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import HistoryBatch, Id, Kept, Standing
+from i2i.models import HistoryBatch, HistoryHead, Id, JobCard, Standing
 from i2i.sql import load
 
 SQL = load("history")
@@ -28,6 +28,26 @@ def pick_by_status(
         Id,
         user_id=user_id,
         statuses=list(statuses),
+        created_from=created_from,
+        before=before,
+        before_id=before_id,
+        page_size=page_size,
+    )
+
+
+def page_newest(
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    created_from: datetime | None,
+    before: datetime | None,
+    before_id: UUID | None,
+    page_size: int,
+) -> list[JobCard]:
+    return SQL["page_newest"].many(
+        conn,
+        JobCard,
+        user_id=user_id,
         created_from=created_from,
         before=before,
         before_id=before_id,
@@ -205,5 +225,5 @@ def count_statuses(
     return SQL["count_statuses"].many(conn, Standing, job_ids=list(job_ids), user_id=user_id)
 
 
-def totals(conn: Connection[Any], *, user_id: UUID) -> Kept:
-    return SQL["totals"].one(conn, Kept, user_id=user_id)
+def head(conn: Connection[Any], *, user_id: UUID) -> HistoryHead:
+    return SQL["head"].one(conn, HistoryHead, user_id=user_id)

@@ -17,6 +17,7 @@ from i2i.models import (
     Job,
     JobCard,
     JobEvent,
+    JobParameters,
     JobVersion,
     NextDue,
     ParentResult,
@@ -69,6 +70,13 @@ def list_chosen_cards(
 ) -> list[JobCard]:
     """In the order of the ids; what is not the user's, or in the trash, is left out."""
     return SQL["list_chosen_cards"].many(conn, JobCard, job_ids=list(job_ids), user_id=user_id)
+
+
+def list_parameters(
+    conn: Connection[Any], *, job_ids: Sequence[UUID], user_id: UUID
+) -> list[JobParameters]:
+    """In no order."""
+    return SQL["list_parameters"].many(conn, JobParameters, job_ids=list(job_ids), user_id=user_id)
 
 
 def list_film(conn: Connection[Any], *, batch_id: UUID, user_id: UUID) -> list[FilmFrame]:

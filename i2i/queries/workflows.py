@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from i2i.models import Pair, Workflow, WorkflowName, WorkflowOverview, WorkflowVersion
+from i2i.models import Pair, Workflow, WorkflowOverview, WorkflowVersion
 from i2i.sql import load
 
 SQL = load("workflows")
@@ -68,10 +68,6 @@ def list_pairs(
     return SQL["list_pairs"].many(
         conn, Pair, workflow_id=workflow_id, user_id=user_id, page_size=page_size
     )
-
-
-def list_names(conn: Connection[Any]) -> list[WorkflowName]:
-    return SQL["list_names"].many(conn, WorkflowName)
 
 
 def list_all(conn: Connection[Any], *, only_active: bool) -> list[Workflow]:

@@ -117,13 +117,13 @@ def _is_there(storage: Storage, file: ResultFile) -> bool:
 
 
 def _row(card: JobCard, *, file: ResultFile, name: str) -> list[str]:
-    seed = card.parameters.get("seed")
+    seed = file.parameters.get("seed")
     return [
         card.original_filename,
         name,
         card.workflow_name,
         str(file.workflow_version),
-        json.dumps(card.parameters, ensure_ascii=False, sort_keys=True),
+        json.dumps(file.parameters, ensure_ascii=False, sort_keys=True),
         "" if seed is None else str(seed),
         "" if card.cost is None else f"{card.cost:f}",
         card.charged or "no",

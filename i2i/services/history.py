@@ -83,6 +83,14 @@ def page(
     conn: Connection[Any], chosen: Filter, *, page_size: int, after: Cursor | None = None
 ) -> list[JobCard]:
     """The pictures of a page, newest first."""
+    if not (chosen.q or chosen.statuses or chosen.workflow or chosen.verdict):
+        return history.page_newest(
+            conn,
+            user_id=chosen.user_id,
+            created_from=chosen.created_from,
+            page_size=page_size,
+            **chosen.end(after),
+        )
     found = pick(conn, chosen, page_size=page_size, after=after)
     return jobs.list_chosen_cards(conn, job_ids=found, user_id=chosen.user_id)
 

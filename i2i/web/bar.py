@@ -2,35 +2,32 @@
 
 from flask import Flask, g
 
-from i2i.models import Role
-from i2i.queries import batches, breaker
+from i2i.models import Bar, Role
+from i2i.queries import breaker
 from i2i.web import cards, words
 from i2i.web.database import connection
 
 
 def register(app: Flask) -> None:
     """Tell the templates."""
-    app.context_processor(lambda: {"running": running(), "banner": banner()})
+    app.context_processor(show)
 
 
-def running() -> dict[str, object] | None:
-    """The newest batch at work; None where the database was not asked."""
+def show() -> dict[str, object]:
+    """For base.html: `running` and `banner`; None where the database was not asked."""
     user = g.get("user")
     if user is None or "connection" not in g:
-        return None
-    newest = batches.find_newest_working(connection(), user_id=user.id)
-    if newest is None:
-        return None
-    return cards.running(connection(), batch_id=newest.id, user_id=user.id)
+        return {"running": None, "banner": None}
+    bar = breaker.find_for_bar(connection(), user_id=user.id)
+    running = bar.working_batch_id and cards.running(
+        connection(), batch_id=bar.working_batch_id, user_id=user.id
+    )
+    return {"running": running, "banner": banner(bar, role=user.role)}
 
 
-def banner() -> dict[str, object] | None:
+def banner(bar: Bar, *, role: str) -> dict[str, object] | None:
     """Why no pictures are made just now, if they are not."""
-    user = g.get("user")
-    if user is None or "connection" not in g:
-        return None
-    state = breaker.find(connection(), user_id=user.id)
-    if state.opened_at is None or state.checked_at is None or state.next_check_at is None:
+    if bar.opened_at is None or bar.checked_at is None or bar.next_check_at is None:
         return None
     why, over = {
         "balance": (
@@ -38,16 +35,16 @@ def banner() -> dict[str, object] | None:
             "when it is topped up",
         ),
         "key": ("The account at fal does not take our key.", "when that is over"),
-    }[state.reason or "key"]
-    waits = "waits and starts by itself" if state.waiting == 1 else "wait and start by themselves"
+    }[bar.reason or "key"]
+    waits = "waits and starts by itself" if bar.waiting == 1 else "wait and start by themselves"
     return {
         "title": "Making pictures is paused.",
         "sentence": f"{why} Nothing failed and nothing is lost: "
-        f"{words.plural(state.waiting, 'picture')} {waits} {over}.",
+        f"{words.plural(bar.waiting, 'picture')} {waits} {over}.",
         "more": "Uploading, looking and downloading work as always. "
-        f"Last checked {words.clock(state.checked_at)}, "
-        f"again at {words.clock(state.next_check_at)}.",
+        f"Last checked {words.clock(bar.checked_at)}, "
+        f"again at {words.clock(bar.next_check_at)}.",
         "link": ("Billing at fal", "https://fal.ai/dashboard/billing")
-        if user.role == Role.ADMIN
+        if role == Role.ADMIN
         else None,
     }

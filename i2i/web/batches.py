@@ -86,8 +86,8 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     batch = service.get(connection(), batch_id=id, user_id=current_user().id)
     if wants_json():
         return jsonify(_as_json(batch))
-    places = jobs.list_places(connection(), user_id=batch.user_id)
-    page = _page(batch, places=places, version=_version(id, places=places))
+    version, places = _version(id)
+    page = _page(batch, places=places, version=version)
     size = sizes.chosen(default="s" if len(page["cards"]) > MANY else "m")
     return render_template(
         "batches/show.html",
@@ -101,8 +101,7 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
 @bp.get("/batches/<uuid:id>/live")
 def live(id: UUID) -> ResponseReturnValue:  # noqa: A002
     """The cards that changed since a version, with counts and title; 304 when nothing did."""
-    places = jobs.list_places(connection(), user_id=current_user().id)
-    version = _version(id, places=places)
+    version, places = _version(id)
     response = Response(headers={"Cache-Control": "private, no-cache"})
     response.set_etag(version.etag)
     if request.if_none_match.contains_weak(version.etag):  # proxies that compress weaken it
@@ -141,11 +140,14 @@ class Version:
         return f"{self.etag}-{round(read_at * 1_000_000)}"
 
 
-def _version(batch_id: UUID, *, places: Sequence[Place]) -> Version:
-    row = service.version(connection(), batch_id=batch_id, user_id=current_user().id)
+def _version(batch_id: UUID) -> tuple[Version, Sequence[Place]]:
+    """With the places in line of the user's pictures, which are a part of it."""
+    conn, user_id = connection(), current_user().id
+    row = service.version(conn, batch_id=batch_id, user_id=user_id)
+    places = jobs.list_places(conn, user_id=user_id) if row.waits else []
     line = repr([(each.place, each.in_flight, each.preparing) for each in places])
     pace = "paused" if any(each.paused for each in places) else "going"
-    return Version(row.revision, f"{pace}.{zlib.crc32(line.encode()):x}", row.read_at)
+    return Version(row.revision, f"{pace}.{zlib.crc32(line.encode()):x}", row.read_at), places
 
 
 def _since() -> Version | None:
@@ -174,8 +176,7 @@ def _page(
     if batch.parent_id:
         made = jobs.list_parent_results(conn, batch_id=batch.id, user_id=batch.user_id)
         before = {each.id: each.result_image_id for each in made}
-    shown = cards.build(rows, outlook=outlook, before=before)
-    moved: list[cards.Card] = []
+    shown, moved = rows, []
     if since is not None and since.read_at is not None:
         seen = since.read_at - timedelta(seconds=5)  # transactions commit in any order
         changed = {row.id for row in rows if row.updated_at > seen}
@@ -183,8 +184,8 @@ def _page(
         if since.pace != version.pace:
             changed |= waiting
         elif since.line != version.line:
-            moved = [each for each in shown if each.id in waiting]
-        shown = [each for each in shown if each.id in changed]
+            moved = [row for row in rows if row.id in waiting]
+        shown = [row for row in rows if row.id in changed]
     cells = cards.cells(rows, outlook=outlook)
     count = cards.counts(rows)
     busy = cards.batch_status(count) in {"working", "attention"}
@@ -210,8 +211,8 @@ def _page(
         "pilot": _pilot(batch, rows=rows),
         "version": version.etag,
         "since": str(version),
-        "cards": shown,
-        "moved": moved,
+        "cards": cards.build(shown, outlook=outlook, before=before),
+        "moved": cards.build(moved, outlook=outlook),
     }
 
 
@@ -372,12 +373,23 @@ def _as_json(batch: Batch) -> dict[str, Any]:
         "url": url_for("batches.show", id=batch.id),
         "status": cards.batch_status(count),
         "counts": dict(count),
-        "jobs": [job_as_json(row, outlook=outlook) for row in rows],
+        "jobs": jobs_as_json(rows, outlook=outlook),
     }
 
 
-def job_as_json(row: JobCard, *, outlook: cards.Outlook) -> dict[str, Any]:
-    """One job for scripts; the keys are SURFACE's, in `docs/reference.md`."""
+def jobs_as_json(rows: Sequence[JobCard], *, outlook: cards.Outlook) -> list[dict[str, Any]]:
+    """Jobs for scripts; the keys are SURFACE's, in `docs/reference.md`."""
+    ids = [row.id for row in rows]
+    found = jobs.list_parameters(connection(), job_ids=ids, user_id=current_user().id)
+    parameters = {each.id: each.parameters for each in found}
+    return [
+        _job_as_json(row, outlook=outlook, parameters=parameters.get(row.id, {})) for row in rows
+    ]
+
+
+def _job_as_json(
+    row: JobCard, *, outlook: cards.Outlook, parameters: dict[str, Any]
+) -> dict[str, Any]:
     words = cards.explain(row)
     offered = cards.actions(row)
     place, left = outlook.places.get(row.id), outlook.seconds_left(row)
@@ -388,7 +400,7 @@ def job_as_json(row: JobCard, *, outlook: cards.Outlook) -> dict[str, Any]:
         "attention": row.attention,
         "original_filename": row.original_filename,
         "workflow": row.workflow_name,
-        "parameters": row.parameters,
+        "parameters": parameters,
         "error": words.sentence
         if words and row.status in {JobStatus.FAILED, JobStatus.UNKNOWN}
         else None,

@@ -58,8 +58,10 @@ PAGES = {
 
 def wants_json() -> bool:
     """Whether the client asks for JSON rather than a page."""
-    accepts = request.accept_mimetypes
-    return accepts.best_match(["text/html", "application/json"]) == "application/json"
+    if "wants_json" not in g:
+        best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+        g.wants_json = best == "application/json"
+    return bool(g.wants_json)
 
 
 Action = tuple[str, str, str, dict[str, str]]

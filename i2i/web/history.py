@@ -11,12 +11,12 @@ from flask.typing import ResponseReturnValue
 from i2i.errors import NotFound, Refused
 from i2i.models import HistoryBatch, JobStatus, Verdict
 from i2i.queries import history as queries
-from i2i.queries import workflows
 from i2i.services import history as service
 from i2i.services import trash
 from i2i.services.history import MOST_COUNTED, Filter
 from i2i.web import cards, sizes
-from i2i.web.batches import job_as_json
+from i2i.web.addresses import with_query
+from i2i.web.batches import jobs_as_json
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.jobs import bp
@@ -55,25 +55,30 @@ FIELDS = ("status", "workflow", "verdict", "q", "from", "to")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the address asks for: the filter, and the words of it as they were typed."""
+    """What the address asks for: the filter, and the words of it as they were typed.
+
+    `here` is the address without them.
+    """
 
     chosen: Filter
     typed: dict[str, str]
     by_batch: bool
+    here: str
 
     def url(self, **more: Any) -> str:
         """This page with other words; None takes one away."""
         view = {"view": "batches"} if self.by_batch else {}
-        return url_for("jobs.history", **(view | self.typed | more))
+        return with_query(self.here, view | self.typed | more)
 
 
 def read() -> View:
     """The view that this request names; NotFound for a filter that does not exist."""
-    typed = {name: text for name in FIELDS if (text := _text(name))}
+    values = request.values
+    typed = {name: text for name in FIELDS if (text := _text(name, values.get(name, "")))}
     status, verdict = typed.get("status", ""), typed.get("verdict")
     if status not in STATUSES or verdict not in {None, "none", *Verdict}:
         raise NotFound("There is no such filter.")
-    view = request.values.get("view", "pictures")
+    view = values.get("view", "pictures")
     if view not in {"pictures", "batches"}:
         raise NotFound("There is no such view.")
     chosen = Filter(
@@ -85,12 +90,12 @@ def read() -> View:
         created_from=_date(typed.get("from")),
         created_to=_date(typed.get("to"), days=1),
     )
-    return View(chosen, typed, by_batch=view == "batches")
+    return View(chosen, typed, by_batch=view == "batches", here=url_for("jobs.history"))
 
 
-def _text(name: str) -> str:
+def _text(name: str, given: str) -> str:
     """A word of the filter; a file name holds no NUL, so nothing is looked for by one."""
-    text = request.values.get(name, "").strip()
+    text = given.strip()
     return text.replace("\0", "")[:200] if name == "q" else text
 
 
@@ -110,9 +115,8 @@ def _date(text: str | None, *, days: int = 0) -> datetime | None:
 def show() -> ResponseReturnValue:
     """All pictures of the user, or their batches, newest first, as far as the filter finds them."""
     view, after = read(), read_cursor(request.args.get("after"))
-    conn = connection()
-    kept = queries.totals(conn, user_id=current_user().id)
-    page = _batches(view, after) if view.by_batch else _pictures(view, after, total=kept.pictures)
+    head = queries.head(connection(), user_id=current_user().id)
+    page = _batches(view, after) if view.by_batch else _pictures(view, after, total=head.pictures)
     if wants_json():
         return jsonify(page["json"])
     size = sizes.chosen(default="m")
@@ -125,9 +129,9 @@ def show() -> ResponseReturnValue:
         ],
         typed=view.typed,
         by_batch=view.by_batch,
-        workflows=[(each.id, each.name) for each in workflows.list_names(conn)],
-        total=kept.pictures,
-        used_words=f"{gigabytes(kept.stored_bytes)} of "
+        workflows=list(zip(head.workflow_ids, head.workflow_names, strict=True)),
+        total=head.pictures,
+        used_words=f"{gigabytes(head.stored_bytes)} of "
         f"{gigabytes(settings().storage_quota_bytes)} used",
         newer_url=view.url() if after else None,
         sizes=sizes.switch("jobs.history", size, **view.typed),
@@ -152,8 +156,7 @@ def _pictures(view: View, after: service.Cursor | None, *, total: int) -> dict[s
     older = _older(view, shown[-1].created_at, shown[-1].id) if len(rows) > PAGE_SIZE else None
     outlook = cards.outlook(conn, settings(), shown, user_id=view.chosen.user_id)
     if wants_json():
-        found = [job_as_json(row, outlook=outlook) for row in shown]
-        return {"json": {"jobs": found, "next": older}}
+        return {"json": {"jobs": jobs_as_json(shown, outlook=outlook), "next": older}}
     found_in_all = _counted(service.count(conn, view.chosen)) if view.typed else f"{total:,}"
     return {
         "cards": cards.build(shown, outlook=outlook),

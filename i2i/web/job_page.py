@@ -8,7 +8,6 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,6 +34,7 @@ from i2i.services import batches as batch_service
 from i2i.services.images import CODES
 from i2i.services.jobs import LONGEST_NOTE
 from i2i.web import cards, lineage
+from i2i.web.addresses import with_query
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.sessions import current_user
@@ -490,7 +490,7 @@ def render_verdicts(batch_id: UUID) -> ResponseReturnValue:
         "jobs/verdicts.html",
         batch_url=url_for("batches.show", id=batch.id),
         sentence=_sum(count),
-        cards=[replace(each, url=url_for("jobs.show", id=each.id, review=1)) for each in shown],
+        cards=[each._replace(url=with_query(each.url, {"review": 1})) for each in shown],
         **_next_steps(batch, made=made, count=count),
     )
 

@@ -10,7 +10,7 @@ from i2i.models import JobCard, JobStatus
 from i2i.services import batches as batch_service
 from i2i.services import jobs as service
 from i2i.web import batches, cards, job_page
-from i2i.web.batches import job_as_json
+from i2i.web.batches import jobs_as_json
 from i2i.web.database import connection
 from i2i.web.errors import wants_json
 from i2i.web.sessions import current_user
@@ -26,7 +26,7 @@ def show(id: UUID) -> ResponseReturnValue:  # noqa: A002 - the word of the route
     row = service.get_card(connection(), job_id=id, user_id=current_user().id)
     if wants_json():
         outlook = cards.outlook(connection(), settings(), [row], user_id=current_user().id)
-        return jsonify(job_as_json(row, outlook=outlook))
+        return jsonify(jobs_as_json([row], outlook=outlook)[0])
     return job_page.render(row)
 
 
@@ -139,5 +139,5 @@ def _back(row: JobCard) -> ResponseReturnValue:
         conn, user_id = connection(), current_user().id
         row = service.get_card(conn, job_id=row.id, user_id=user_id)
         outlook = cards.outlook(conn, settings(), [row], user_id=user_id)
-        return jsonify(job_as_json(row, outlook=outlook))
+        return jsonify(jobs_as_json([row], outlook=outlook)[0])
     return redirect(url_for("batches.show", id=row.batch_id), code=303)

@@ -1,7 +1,7 @@
 """Signing in and out, and the account page. Without a session only the sign-in page answers."""
 
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from flask import (
@@ -15,6 +15,7 @@ from flask import (
     request,
     url_for,
 )
+from flask.sessions import SessionInterface
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.wrappers import Response as BaseResponse
@@ -52,6 +53,13 @@ SAVED = {
     "review-keys": "Keys of the review changed.",
 }
 """What the account page says after a form was saved."""
+
+
+class NoFlaskSession(SessionInterface):
+    """Flask keeps nothing in a cookie of its own: it would make what signs it for each request."""
+
+    def open_session(self, *_: Any) -> None:
+        """Flask then makes one that takes nothing, and asks for nothing to be saved."""
 
 
 def register(app: Flask) -> None:

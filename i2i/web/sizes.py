@@ -33,7 +33,6 @@ def _remember(response: Response) -> Response:
 
 def switch(endpoint: str, size: str, **values: Any) -> list[tuple[str, str, bool]]:
     """The three links: label, address, whether it is the current one."""
-    return [
-        (each.upper(), url_for(endpoint, **(values | {"size": each})), each == size)
-        for each in SIZES
-    ]
+    here = url_for(endpoint, **values)
+    joint = "&" if "?" in here else "?"
+    return [(each.upper(), f"{here}{joint}size={each}", each == size) for each in SIZES]

@@ -24,8 +24,7 @@ from processes import cpu_ms, cpu_of, family, resident_mb
 
 from i2i import embedded, passwords
 from i2i.queries import history as history_queries
-from i2i.queries import jobs
-from i2i.services import history, workflows
+from i2i.services import workflows
 
 HERE = Path(__file__).parent
 ROUNDS, REQUESTS, WARM = 5, 60, 20
@@ -250,7 +249,7 @@ def measure_two_workers(server):
 
 
 def floor_of_postgresql(server):
-    """What the two large queries of the page cost when nothing is made of their rows."""
+    """What the large query of the page costs when nothing is made of its rows."""
     programs = [shutil.which("pgbench"), *Path("/usr/lib/postgresql").glob("*/bin/pgbench")]
     pgbench = next(filter(None, programs), None)
     if pgbench is None:
@@ -260,17 +259,10 @@ def floor_of_postgresql(server):
         (user_id,) = conn.execute(
             "SELECT id FROM users WHERE email = 'user7@example.com'"
         ).fetchone()
-        chosen = history.Filter(user_id=user_id)
-        ids = history.pick(conn, chosen, page_size=25)
+        query = history_queries.SQL["page_newest"]
         place = {"before": None, "before_id": None, "created_from": None, "page_size": 25}
-        picked = {"user_id": user_id, "statuses": chosen.all_statuses, **place}
-        script = "\n".join(
-            cursor.mogrify(query.text, values) + ";"
-            for query, values in (
-                (history_queries.SQL["pick_by_status"], picked),
-                (jobs.SQL["list_chosen_cards"], {"job_ids": ids, "user_id": user_id}),
-            )
-        )
+        values = {"user_id": user_id, **place}
+        script = cursor.mogrify(query.text, values) + ";"
     times = 2000
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
@@ -284,7 +276,7 @@ def floor_of_postgresql(server):
         wait_until(lambda: set(family(server.pid)) <= set(there), what="the end of its connections")
     after = [cpu_of(pid)[1] for pid in (server.pid, os.getpid())]
     for who, begin, end in zip(("PostgreSQL", "pgbench itself"), before, after, strict=True):
-        report(f"floor: the page's queries, {who}", (end - begin) * 1000 / times, "")
+        report(f"floor: the page's large query, {who}", (end - begin) * 1000 / times, "")
 
 
 def floor_of_nginx(side, *, folder):

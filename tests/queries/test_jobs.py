@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import factories
 
-from i2i.queries import batches, jobs
+from i2i.queries import batches, breaker, jobs
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -69,15 +69,15 @@ def test_counts(conn, owner, other):
 
 
 def test_the_batch_that_works(conn, owner, other):
-    assert batches.find_newest_working(conn, user_id=owner.id) is None
+    assert breaker.find_for_bar(conn, user_id=owner.id).working_batch_id is None
     factories.make_job(conn, user=owner, status="completed", created_at=at(9))
     older = factories.make_job(conn, user=owner, created_at=at(1))
     newer = factories.make_job(conn, user=owner, status="processing", created_at=at(2))
-    assert batches.find_newest_working(conn, user_id=owner.id).id == newer.batch_id
+    assert breaker.find_for_bar(conn, user_id=owner.id).working_batch_id == newer.batch_id
     jobs.cancel_waiting(conn, user_id=owner.id)
-    assert batches.find_newest_working(conn, user_id=owner.id).id == newer.batch_id
+    assert breaker.find_for_bar(conn, user_id=owner.id).working_batch_id == newer.batch_id
     assert older.batch_id != newer.batch_id
-    assert batches.find_newest_working(conn, user_id=other.id) is None
+    assert breaker.find_for_bar(conn, user_id=other.id).working_batch_id is None
 
 
 def test_a_claim_takes_what_is_due_and_free(conn, owner):

@@ -45,7 +45,7 @@ WITHOUT_OWNER = {
     "for operators: states, errors, counts": (
         "jobs.find jobs.count_statuses jobs.count_attention jobs.page_troubled"
         " jobs.count_in_flight jobs.count_of_workflow jobs.cancel_waiting_of_workflow"
-        " workflows.list_overview images.sum_bytes"
+        " workflows.list_overview images.sum_bytes breaker.find"
     ),
     "for `flask storage`: whether the bytes of all rows are there": (
         "images.page_stored images.find_stored images.show_preview images.mark_lost"

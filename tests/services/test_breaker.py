@@ -37,8 +37,8 @@ def test_the_banner_counts_what_waits(conn, owner, other):
         factories.make_job(conn, user=owner, status=status)
     factories.make_job(conn, user=other)
     assert queries.find(conn).waiting == 3
-    assert queries.find(conn, user_id=owner.id).waiting == 2
-    assert queries.find(conn, user_id=other.id).waiting == 1
+    assert queries.find_for_bar(conn, user_id=owner.id).waiting == 2
+    assert queries.find_for_bar(conn, user_id=other.id).waiting == 1
 
 
 def test_nothing_is_claimed_while_it_is_open(conn, settings, owner):

@@ -22,7 +22,6 @@ ROW = JobCard(
         "position": 1,
         "variation": 0,
         "status": "pending",
-        "parameters": {},
         "workflow_name": "basic-v1",
         "created_at": MOMENT,
         "updated_at": MOMENT,
@@ -328,7 +327,7 @@ def test_headline():
 def test_every_glyph_is_drawn(pages_app):
     """The macro draws an empty frame for what it does not know."""
     source, _, _ = pages_app.jinja_env.loader.get_source(pages_app.jinja_env, "macros.html")
-    drawing = source[source.index("{% macro frame_glyph") :]
+    drawing = source[source.index("{% macro draw_glyph") :]
     known = set(re.findall(r'"(\w+)"', drawing[: drawing.index("{% endmacro %}")])) | {"waiting"}
     for status in JobStatus:
         for changes in ({}, {"attention": "x"}, {"cancel_requested_at": MOMENT}):

@@ -7,6 +7,8 @@ from psycopg_pool import PoolTimeout
 from i2i import db
 from i2i.app import create_app
 
+GUARD_SECONDS = 60
+
 
 def ask(browser, path):
     answer = browser.get(path)
@@ -80,10 +82,13 @@ def test_a_real_pool_outlives_a_cut_connection(make_settings, database):
         browser = app.test_client()
         assert browser.get("/readyz").status_code == 200
         with psycopg.connect(database, autocommit=True) as other:
-            other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'i2i test'"
-            )
+            # Until it is gone: what is asked of one that is just ending fails, as it must.
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
+                " WHERE application_name = 'i2i test'",
+                [GUARD_SECONDS * 1000],
+            ).fetchall()
+            assert ended == [(True,)]
         assert browser.get("/readyz").status_code == 200
     finally:
         pool.close()
