@@ -24,7 +24,7 @@ from i2i.queries import jobs
 pytestmark = pytest.mark.heavy
 
 STOP = """
-import os, signal
+import os, signal, threading
 from urllib3.connection import HTTPConnection
 
 connect, request = HTTPConnection.connect, HTTPConnection.request
@@ -33,7 +33,8 @@ seen = []
 def stop(moment):
     if moment == {moment!r} and not os.path.exists({mark!r}):
         open({mark!r}, "w").close()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread, which else may run on until another one has taken the signal.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 def connect_(self):
     connect(self)

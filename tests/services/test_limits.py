@@ -217,7 +217,7 @@ def test_running_again_in_two_ways_at_once_neither_blocks_nor_doubles(database, 
             return job_service.retry(mine, settings, job_id=failed.id, user_id=user.id) or 1
 
         def all_of_it(mine):
-            return batches.retry(mine, settings, batch_id=failed.batch_id, user_id=user.id)
+            return batches.retry(mine, settings, batch_id=failed.batch_id, user_id=user.id) and 1
 
         answers = at_once(database, [one, all_of_it] * 5)
         assert sum(answer == 1 for answer in answers) == 1
