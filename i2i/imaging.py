@@ -19,8 +19,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -47,6 +47,9 @@ CPU_SECONDS = 5
 WALL_SECONDS = 60
 FILE_BYTES = 200_000_000
 """What the child may use. 50 megapixels need 220 to 470 MB and 0.5 to 1.7 s of a core."""
+
+KEEP_ALIVE_SECONDS = 5.0
+"""How often the parent says that it still waits for the child."""
 
 THUMBNAIL_SIDE = 320
 PREVIEW_SIDE = 1280
@@ -140,7 +143,18 @@ def read_header(path: Path, *, max_pixels: int, filename: str = "") -> Header:
     return header
 
 
-def prepare(source: Path, *, directory: Path, max_pixels: int, filename: str = "") -> Prepared:
+def _nothing() -> None:
+    """For callers that keep nothing alive."""
+
+
+def prepare(
+    source: Path,
+    *,
+    directory: Path,
+    max_pixels: int,
+    filename: str = "",
+    keep_alive: Callable[[], None] = _nothing,
+) -> Prepared:
     """Decode a picture and write `thumb.webp` (320 px) and `preview.webp` (1280 px).
 
     Args:
@@ -148,6 +162,7 @@ def prepare(source: Path, *, directory: Path, max_pixels: int, filename: str = "
         directory: a private folder for the two files. The caller removes it, also after errors.
         max_pixels: as for `read_header`.
         filename: as for `read_header`.
+        keep_alive: called every few seconds until the child is done; what it raises ends the child.
 
     Raises:
         InvalidImage: the picture is at fault, and always will be; codes as in `read_header`.
@@ -159,7 +174,7 @@ def prepare(source: Path, *, directory: Path, max_pixels: int, filename: str = "
         {"path": str(preview), "side": PREVIEW_SIDE, "format": "WEBP", "quality": 90},
         {"path": str(thumbnail), "side": THUMBNAIL_SIDE, "format": "WEBP", "quality": 82},
     ]
-    _make(source, header=header, copies=copies)
+    _make(source, header=header, copies=copies, keep_alive=keep_alive)
     return Prepared(width=header.width, height=header.height, thumbnail=thumbnail, preview=preview)
 
 
@@ -169,6 +184,7 @@ def render(
     directory: Path,
     max_side: int,
     format: Literal["jpeg", "png"] = "jpeg",  # noqa: A002  (what everybody calls it)
+    keep_alive: Callable[[], None] = _nothing,
 ) -> Rendered:
     """Decode a picture and write the copy that fal gets, `render.jpg` or `render.png`.
 
@@ -177,6 +193,7 @@ def render(
         directory: a private folder for the file. The caller removes it, also after errors.
         max_side: pixels of the longer side at most; smaller pictures stay as they are.
         format: JPEG of quality 92 with full colour resolution, or PNG.
+        keep_alive: as for `prepare`.
 
     Raises:
         InvalidImage, ImagingFailed: as `prepare`.
@@ -186,7 +203,7 @@ def render(
     path = directory / ("render.png" if format == "png" else "render.jpg")
     options = {"compress_level": 3} if format == "png" else {"quality": 92, "subsampling": 0}
     copy = {"path": str(path), "side": max_side, "format": format.upper(), **options}
-    _make(source, header=header, copies=[copy])
+    _make(source, header=header, copies=[copy], keep_alive=keep_alive)
     width, height = _fit(header.width, header.height, max_side)
     return Rendered(path=path, width=width, height=height, mime_type=f"image/{format}")
 
@@ -297,6 +314,9 @@ def _check_size(header: Header, *, max_pixels: int) -> None:
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Neither a stuffed FF of the picture's data, nor a restart inside it, nor filling."""
 
+WINDOW_BYTES = 1 << 20
+"""How much of a file is looked at before its pages are let go."""
+
 ORIENTATION, SHORT = 0x0112, 3
 """A tag of EXIF, and the type that its value must have."""
 
@@ -338,7 +358,7 @@ def _walk_jpeg(data: mmap.mmap) -> Header:
     position, scans, exif = 2, 0, b""
     size: tuple[int, int] | None = None
     for _ in range(MAX_SEGMENTS):
-        found = JPEG_MARKER.search(data, position)
+        found = _find_marker(data, position)
         if found is None:
             _refuse("cut_short")
         marker, position = found[0][1], found.end()
@@ -367,6 +387,24 @@ def _walk_jpeg(data: mmap.mmap) -> Header:
     if size is None or scans == 0:
         _refuse("unreadable")
     return _header("image/jpeg", size, exif)
+
+
+def _find_marker(data: mmap.mmap, position: int) -> re.Match[bytes] | None:
+    """The next marker from `position` on.
+
+    What lies behind is let go by the way, or each photo that is received would weigh as much as its
+    file for as long as it is read.
+    """
+    while position < len(data):
+        end = position + WINDOW_BYTES
+        # One byte more, for a marker that lies on both sides.
+        if (found := JPEG_MARKER.search(data, position, end + 1)) is not None:
+            return found
+        if sys.platform == "linux":
+            start = position - position % mmap.PAGESIZE
+            data.madvise(mmap.MADV_DONTNEED, start, min(end, len(data)) - start)
+        position = end
+    return None
 
 
 def _walk_png(data: mmap.mmap) -> Header:
@@ -472,7 +510,13 @@ KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG")
 """What an unusual Python may need to start; our keys and URLs are not among them."""
 
 
-def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None:
+def _make(
+    source: Path,
+    *,
+    header: Header,
+    copies: list[dict[str, Any]],
+    keep_alive: Callable[[], None],
+) -> None:
     """Let a child decode `source` once and write `copies`, the largest first."""
     width, height = header.width, header.height
     request = {
@@ -484,28 +528,25 @@ def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None
     limits = {"parent": os.getpid(), "memory": MEMORY_BYTES, "cpu": CPU_SECONDS}
     begin = time.monotonic()
     try:
-        child = subprocess.run(
+        child = subprocess.Popen(
             [sys.executable, "-I", __file__, json.dumps(limits), json.dumps(request)],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WALL_SECONDS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
             start_new_session=True,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        # The processor time has a limit of its own, so the machine was busy, not the picture hard.
-        raise ImagingFailed(f"decoding did not finish within {WALL_SECONDS} s") from None
     except OSError as error:
         raise ImagingFailed(f"the decoder did not start: {error.strerror}") from error
+    stdout, stderr = _wait_for(child, keep_alive=keep_alive)
     if child.returncode == -signal.SIGXCPU:
         _refuse("too_complex")
     if child.returncode in CRASHES:
         _refuse("unreadable")
     try:
-        answer = json.loads(child.stdout)
+        answer = json.loads(stdout)
     except ValueError:
-        last_line = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        last_line = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise ImagingFailed(
             f"the decoder ended with {child.returncode}: {last_line[:200]}"
         ) from None
@@ -522,6 +563,23 @@ def _make(source: Path, *, header: Header, copies: list[dict[str, Any]]) -> None
         raise ImagingFailed(answer["failed"])
     if "refused" in answer:
         _refuse(answer["refused"])
+
+
+def _wait_for(
+    child: subprocess.Popen[bytes], *, keep_alive: Callable[[], None]
+) -> tuple[bytes, bytes]:
+    """What the child has said until its end; it does not outlive WALL_SECONDS, nor this call."""
+    until = time.monotonic() + WALL_SECONDS
+    with child:
+        try:
+            while (left := until - time.monotonic()) > 0:
+                with suppress(subprocess.TimeoutExpired):
+                    return child.communicate(timeout=min(left, KEEP_ALIVE_SECONDS))
+                keep_alive()
+        finally:
+            child.kill()
+    # Its processor time has a limit of its own, so the machine was busy, not the picture hard.
+    raise ImagingFailed(f"decoding did not finish within {WALL_SECONDS} s")
 
 
 # --- The child --------------------------------------------------------------------------------

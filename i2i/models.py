@@ -518,9 +518,19 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextDue:
-    """Seconds until the next row is due; null when nothing waits."""
+class Due:
+    """What a worker can claim now, and seconds until more comes due; null when nothing will.
 
+    `looks` are the states of jobs to look at, what is paid first; `account` is the breaker's check.
+    """
+
+    expired: bool
+    callbacks: bool
+    looks: list[str]
+    late: bool
+    account: bool
+    pending: bool
+    photos: bool
     seconds: float | None
 
 
@@ -539,6 +549,14 @@ class SendTask:
     fence: int
     crashes: int
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLease:
+    """A photo that is held while its copy is made; `crashes` of workers that held it before."""
+
+    fence: int
+    crashes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,25 +44,26 @@ from i2i.errors import (
 from i2i.explanations import of_code
 from i2i.gateways.fal import Fal, Listed, Result, Status, boottime, request_urls
 from i2i.gateways.storage import Storage, image_key, incoming, sweep
-from i2i.models import FalTask, Job, JobStatus, LateTask, PrepareTask
+from i2i.models import Due, FalTask, Job, JobStatus, LateTask, PrepareTask
 from i2i.queries import breaker, images, jobs, submissions, workers
 from i2i.queries import webhooks as callbacks
 from i2i.services import breaker as breaker_service
+from i2i.services import copies, trash, webhooks
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
-from i2i.services import trash, webhooks
-from i2i.services.jobs import Sending
+from i2i.services.copies import Copies
+from i2i.services.jobs import Copying, Sending
 
 log = logging.getLogger("i2i.worker")
 
 Step = Callable[[], None]
-Task = TypeVar("Task", Sending, FalTask, LateTask, PrepareTask, None)
+Task = TypeVar("Task", Copying, Sending, FalTask, LateTask, PrepareTask, None)
 
 RENEW_SECONDS = 15.0
 """How often long transfers renew their lease of LEASE_SECONDS."""
 
 DECODE_LEASE_SECONDS = imaging.WALL_SECONDS + 30.0
-"""How long a photo is leased to be prepared, and how long `Lease.kept` renews at most."""
+"""How long a photo is leased to be prepared."""
 
 PROOF_SECONDS = 900.0
 """How long fal's list may lag: only after that does a request's absence prove anything."""
@@ -111,54 +112,35 @@ class LeaseLostError(Exception):
 
 
 class Lease:
-    """Renews a job's lease while a long transfer runs; call it as often as you like."""
+    """Renews the lease of a row while long work runs; call it as often as you like."""
 
-    def __init__(self, pool: ConnectionPool[Connection[Any]], *, job_id: UUID, fence: int) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool[Connection[Any]],
+        renew: Callable[..., int],
+        **held: object,
+    ) -> None:
+        """`renew` is a query that takes a connection, `lease_seconds` and what is `held`."""
         self._pool = pool
-        self._job_id = job_id
-        self._fence = fence
+        self._renew = functools.partial(renew, lease_seconds=LEASE_SECONDS, **held)
         self._renewed = time.monotonic()
 
     def __call__(self) -> None:
-        if time.monotonic() - self._renewed > RENEW_SECONDS:
-            self.renew(LEASE_SECONDS)
+        """LeaseLostError when the row is not ours any more.
 
-    def renew(self, seconds: float) -> None:
-        """Own the job for that long from now; LeaseLostError when it is not ours any more."""
-        with self._pool.connection() as conn:
-            if not jobs.renew_lease(
-                conn, job_id=self._job_id, fence=self._fence, lease_seconds=seconds
-            ):
-                raise LeaseLostError
-        self._renewed = time.monotonic()
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Renew it from beside while this thread waits for the limited child, which cannot.
-
-        So the lease is a short one, and what a killed worker was decoding is soon taken over. It is
-        not renewed for ever: what takes longer than DECODE_LEASE_SECONDS may go to another worker.
+        A database that is away is asked again the next time: the lease lasts for three of them.
         """
-        self.renew(LEASE_SECONDS)
-        over = threading.Event()
-        until = time.monotonic() + DECODE_LEASE_SECONDS - LEASE_SECONDS
-
-        def renew() -> None:
-            while not over.wait(RENEW_SECONDS) and time.monotonic() < until:
-                try:
-                    self.renew(LEASE_SECONDS)
-                except DATABASE_TROUBLE as error:
-                    log.warning("lease not renewed: %s", error)
-                except LeaseLostError:
-                    return  # the fence stops the step itself
-
-        beside = threading.Thread(target=renew, name="lease", daemon=True)
-        beside.start()
+        if time.monotonic() - self._renewed < RENEW_SECONDS:
+            return
+        self._renewed = time.monotonic()
         try:
-            yield
-        finally:
-            over.set()
-            beside.join()
+            with self._pool.connection() as conn:
+                is_ours = self._renew(conn)
+        except DATABASE_TROUBLE as error:
+            log.warning("lease not renewed: %s", error)
+        else:
+            if not is_ours:
+                raise LeaseLostError
 
 
 class Worker:
@@ -182,12 +164,15 @@ class Worker:
         self._tidied: float | None = None
         self._decoders = threading.BoundedSemaphore(settings.decoders)
         self._preparing = 0
+        self._copies = Copies(settings, storage)
+        self._copying = 0
         self._running: set[Future[None]] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._looked = 0.0
         self._in_flight = 0
+        self._soon: float | None = None
         self._stopping = threading.Event()
 
     # --- the loop
@@ -237,7 +222,7 @@ class Worker:
     def _breathe(self) -> None:
         """Claim no more often than BREATH_SECONDS say, unless somebody hurries.
 
-        A claim asks ten questions, and many requests at fal come due one by one.
+        A claim asks several questions, and many requests at fal come due one by one.
         """
         distance = BREATH_SECONDS * min(1.0, self._in_flight / 50)
         self._hurry.wait(max(0.0, self._looked + distance - time.monotonic()))
@@ -302,6 +287,7 @@ class Worker:
         """Remove what nobody needs any more: parts of transfers, callbacks, dead workers, trash."""
         try:
             sweep(incoming(self._settings.data_dir), older_than=LATE_SECONDS)
+            self._copies.tidy()
             with self._pool.connection() as conn:
                 callbacks.purge(conn)
                 workers.purge(conn)
@@ -330,7 +316,7 @@ class Worker:
 
     def _dispatch(self, threads: ThreadPoolExecutor) -> None:
         """Hand out as many steps as there are free threads. The end of each wakes the loop."""
-        self._looked = time.monotonic()
+        self._looked, self._soon = time.monotonic(), None
         room = self._room()
         if room <= 0:
             return
@@ -344,6 +330,11 @@ class Worker:
             return
         for step in steps:
             self._hand_out(threads, step)
+
+    def _pause(self) -> float:
+        """Seconds until something is due that no notification announces."""
+        longest = self._settings.worker_poll_seconds
+        return longest if self._soon is None else min(longest, max(0.01, self._soon))
 
     def _room(self) -> int:
         """How many threads are free."""
@@ -365,16 +356,6 @@ class Worker:
             self._hurry.set()
         self._wake.set()
 
-    def _pause(self) -> float:
-        """Seconds until something is due that no notification announces."""
-        longest = self._settings.worker_poll_seconds
-        try:
-            with self._pool.connection() as conn:
-                due = jobs.next_due(conn).seconds
-        except DATABASE_TROUBLE:
-            return longest
-        return longest if due is None else min(longest, max(0.01, due))
-
     def claim(self, *, room: int, now: datetime | None = None) -> list[Step]:
         """Claim up to `room` steps: what is paid comes first, then what runs, then the new.
 
@@ -383,28 +364,44 @@ class Worker:
         steps: list[Step] = []
         try:
             with self._pool.connection() as conn:
+                due = self._find_due(conn, now=now)
                 if self._settings.fal_configured:
-                    self._claim_paid(conn, steps, room=room, now=now)
-                    self._claim_new(conn, steps, room=room, now=now)
-                self._claim_photos(conn, steps, room=room, now=now)
+                    self._claim_paid(conn, steps, due=due, room=room, now=now)
+                    self._claim_new(conn, steps, due=due, room=room, now=now)
+                if due.photos:
+                    self._claim_photos(conn, steps, room=room, now=now)
         except Exception as error:
             if not steps:
                 raise
             log.warning("claiming broke off: %s", error)
         return steps
 
+    def _find_due(self, conn: Connection[Any], *, now: datetime | None) -> Due:
+        """What there is to claim, once what vanished workers left and callbacks say is written."""
+        due = jobs.find_due(conn, now=now)
+        if self._settings.fal_configured and (due.expired or due.callbacks):
+            job_service.recover_expired(conn, now=now)
+            webhooks.apply_pending(conn, self._settings)
+            due = jobs.find_due(conn, now=now)
+        self._soon = due.seconds
+        return due
+
     def _claim_paid(
-        self, conn: Connection[Any], steps: list[Step], *, room: int, now: datetime | None
+        self,
+        conn: Connection[Any],
+        steps: list[Step],
+        *,
+        due: Due,
+        room: int,
+        now: datetime | None,
     ) -> None:
-        """What is at fal, or may be; first what vanished workers left and callbacks announced."""
-        job_service.recover_expired(conn, now=now)
-        webhooks.apply_pending(conn, self._settings)
-        looks: list[tuple[JobStatus, Callable[[FalTask], None]]] = [
-            (JobStatus.STORING, self._collect),
-            (JobStatus.PROCESSING, self._poll),
-            (JobStatus.UNKNOWN, self._look),
-        ]
-        for status, work in looks:
+        """What is at fal, or may be."""
+        work: dict[str, Callable[[FalTask], None]] = {
+            JobStatus.STORING: self._collect,
+            JobStatus.PROCESSING: self._poll,
+            JobStatus.UNKNOWN: self._look,
+        }
+        for status in due.looks:
             if len(steps) < room:
                 tasks = jobs.claim_fal(
                     conn,
@@ -413,24 +410,42 @@ class Worker:
                     lease_seconds=LEASE_SECONDS,
                     now=now,
                 )
-                steps += [self._step(work, task, on_error=self._look_broke) for task in tasks]
+                steps += [
+                    self._step(work[status], task, on_error=self._look_broke) for task in tasks
+                ]
                 self._in_flight = tasks[0].in_flight if tasks else self._in_flight
-        if len(steps) < room:
+        if due.late and len(steps) < room:
             submissions.stop_looking_late(conn, now=now)
             late = submissions.claim_late(conn, page_size=room - len(steps), now=now)
             steps += [self._step(self._look_late, task, on_error=None) for task in late]
 
     def _claim_new(
-        self, conn: Connection[Any], steps: list[Step], *, room: int, now: datetime | None
+        self,
+        conn: Connection[Any],
+        steps: list[Step],
+        *,
+        due: Due,
+        room: int,
+        now: datetime | None,
     ) -> None:
-        """What may be sent; with the breaker open only the check whether that is over."""
-        if len(steps) < room and breaker.claim_check(conn, now=now):
+        """What may be sent; with the breaker open only the check whether that is over.
+
+        One copy more than there are decoders is under way, so that no decoder waits for a claim.
+        """
+        if due.account and len(steps) < room and breaker.claim_check(conn, now=now):
             steps.append(self._step(self._check_account, None, on_error=None))
-        while len(steps) < room:
-            sending = job_service.claim_send(conn, self._settings, now=now)
-            if sending is None:
+        while due.pending and len(steps) < room and self._copying <= self._settings.decoders:
+            found = job_service.claim_send(
+                conn, self._settings, has_copies=self._has_copies, now=now
+            )
+            if found is None:
                 break
-            steps.append(self._step(self._send, sending, on_error=self._sending_broke))
+            if isinstance(found, Sending):
+                steps.append(self._step(self._send, found, on_error=self._sending_broke))
+                continue
+            with self._lock:
+                self._copying += 1
+            steps.append(self._step(self._copy, found, on_error=None))
 
     def _claim_photos(
         self, conn: Connection[Any], steps: list[Step], *, room: int, now: datetime | None
@@ -484,26 +499,65 @@ class Worker:
 
     # --- sending
 
+    def _has_copies(self, sending: Sending) -> bool:
+        """Whether it can be claimed at once: nothing has to be decoded, or its own step shall fail.
+
+        That is so where a worker has crashed on it, and where its workflow or the folder of copies
+        cannot be read.
+        """
+        if sending.task.crashes:
+            return True
+        photos = [sending.original, *sending.references]
+        try:
+            return not self._copies.missing(photos, sending.definition)
+        except (InvalidWorkflow, StorageError) as error:
+            log.warning("job %s: no copies for fal: %s", sending.task.id, error)
+            return True
+
+    def _copy(self, copying: Copying) -> None:
+        """Make the copies of a waiting picture, then claim and send it.
+
+        What goes wrong here goes wrong again when it is sent, which knows what to do about it.
+        """
+        try:
+            if not copying.crashes:
+                self._make_copies(copying)
+        except (InvalidImage, ImagingFailed, StorageError, NotFound) as error:
+            log.warning("job %s: no copy for fal: %s", copying.job_id, error)
+        finally:
+            with self._lock:
+                self._copying -= 1
+        with self._pool.connection() as conn:
+            sending = job_service.claim_copied(conn, self._settings, copying)
+        self._wake.set()  # as when a step ends: there is room for the next copy
+        if sending is not None:
+            self._step(self._send, sending, on_error=self._sending_broke)()
+
+    def _make_copies(self, copying: Copying) -> None:
+        lease = Lease(
+            self._pool, images.renew_lease, image_id=copying.original.id, fence=copying.fence
+        )
+        photos = [copying.original, *copying.references]
+        for photo in self._copies.missing(photos, copying.definition):
+            with self._decoding(lease):
+                self._copies.make(photo, copying.definition, keep_alive=lease)
+
     def _send(self, sending: Sending) -> None:
         """Upload the inputs, commit `sent`, post once, save the answer."""
         try:
             urls = self._upload_inputs(sending)
+            sent_at = boottime()
             with self._pool.connection() as conn:
-                arguments = job_service.save_arguments(conn, sending, urls=urls)
+                arguments = job_service.begin_send(conn, sending, urls=urls)
         except FalNotSent as error:
             self._give_back(sending, error)
-            return
         except (StorageError, ImagingFailed, NotFound) as error:
             self._wait_for_machine(sending, error)
-            return
         except (InvalidImage, InvalidWorkflow) as error:
             self._refuse_ourselves(sending, error)
-            return
-        sent_at = boottime()
-        with self._pool.connection() as conn:
-            if not job_service.begin_send(conn, sending):
-                return
-        self._post(sending, arguments=arguments, sent_at=sent_at)
+        else:
+            if arguments is not None:
+                self._post(sending, arguments=arguments, sent_at=sent_at)
 
     def _wait_for_machine(self, sending: Sending, error: Exception) -> None:
         """This machine is in trouble, not the photo and not fal: wait, and say so."""
@@ -571,32 +625,25 @@ class Worker:
 
     def _upload_inputs(self, sending: Sending) -> list[str]:
         """Put photo and references into fal's storage under names that carry the token."""
-        lease = Lease(self._pool, job_id=sending.task.id, fence=sending.task.fence)
+        lease = Lease(
+            self._pool, jobs.renew_lease, job_id=sending.task.id, fence=sending.task.fence
+        )
         definition = sending.definition
-        kind = "png" if definition.formats[0] == "png" else "jpeg"
-        suffix = {"png": "png", "jpeg": "jpg"}[kind]
-        urls = []
-        for index, image in enumerate([sending.original, *sending.references]):
-            with (
-                image_service.workspace(self._settings) as folder,
-                self._storage.local_path(image.blob_url) as source,
-            ):
-                with self._decoding(lease), lease.kept():
-                    rendered = imaging.render(
-                        source,
-                        directory=folder,
-                        max_side=definition.max_side,
-                        format="png" if kind == "png" else "jpeg",
-                    )
-                urls.append(
-                    self._fal.upload(
-                        name=f"{sending.token}-{index}.{suffix}",
-                        data=rendered.path.read_bytes(),
-                        content_type=rendered.mime_type,
-                        keep_alive=lease,
-                    )
-                )
-        return urls
+        photos = [sending.original, *sending.references]
+        for photo in self._copies.missing(photos, definition):
+            with self._decoding(lease):
+                self._copies.make(photo, definition, keep_alive=lease)
+        # All are read before the first goes up: what has grown old is removed at any time.
+        inputs = [self._copies.read(photo, definition) for photo in photos]
+        return [
+            self._fal.upload(
+                name=f"{sending.token}-{index}.{copies.suffix(definition)}",
+                data=data,
+                content_type=copies.mime_type(definition),
+                keep_alive=lease,
+            )
+            for index, data in enumerate(inputs)
+        ]
 
     def _give_back(self, sending: Sending, error: FalNotSent) -> None:
         """Provably not accepted. Trouble with the account is everybody's, so it stops sending."""
@@ -884,6 +931,7 @@ class Worker:
                     result = self._keep(
                         path,
                         kind=kind,
+                        keep_alive=_no_lease,
                         token=task.token,
                         user_id=job.user_id,
                         original_image_id=job.original_image_id,
@@ -902,7 +950,7 @@ class Worker:
 
     def _collect(self, task: FalTask) -> None:
         """Fetch the picture, make its copies, store them, then finish the job."""
-        lease = Lease(self._pool, job_id=task.id, fence=task.fence)
+        lease = Lease(self._pool, jobs.renew_lease, job_id=task.id, fence=task.fence)
         urls = task.output_urls or []
         try:
             with image_service.workspace(self._settings) as folder:
@@ -921,10 +969,11 @@ class Worker:
 
     def _store(self, task: FalTask, *, path: Path, kind: str | None, lease: Lease) -> None:
         """Everything after the bytes have come."""
-        with self._decoding(lease), lease.kept():
+        with self._decoding(lease):
             result = self._keep(
                 path,
                 kind=kind,
+                keep_alive=lease,
                 token=task.token,
                 user_id=task.user_id,
                 original_image_id=task.original_image_id,
@@ -944,6 +993,7 @@ class Worker:
         path: Path,
         *,
         kind: str | None,
+        keep_alive: Callable[[], None],
         token: str,
         user_id: UUID,
         original_image_id: UUID,
@@ -961,7 +1011,10 @@ class Worker:
         has_preview = False
         try:
             made = imaging.prepare(
-                path, directory=path.parent, max_pixels=self._settings.max_image_pixels
+                path,
+                directory=path.parent,
+                max_pixels=self._settings.max_image_pixels,
+                keep_alive=keep_alive,
             )
             image_service.keep_copies(self._storage, user_id=user_id, image_id=image_id, made=made)
             has_preview = True
@@ -1128,14 +1181,16 @@ def _asked_for(task: FalTask) -> float:
 def _job_id(task: object) -> UUID | None:
     if isinstance(task, Sending):
         return task.task.id
-    if isinstance(task, LateTask):
+    if isinstance(task, Copying | LateTask):
         return task.job_id
     return task.id if isinstance(task, FalTask) else None
 
 
-def _name(task: Sending | FalTask | LateTask | PrepareTask | None) -> str:
+def _name(task: Copying | Sending | FalTask | LateTask | PrepareTask | None) -> str:
     if task is None:
         return "the check of fal"
+    if isinstance(task, Copying):
+        return f"job {task.job_id}"
     if isinstance(task, Sending):
         return f"job {task.task.id}"
     if isinstance(task, LateTask):

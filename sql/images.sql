@@ -226,6 +226,26 @@ UPDATE images
 SET lease_until = NULL, run_after = now() + make_interval(secs => %(delay_seconds)s::float8)
 WHERE id = %(image_id)s AND status = 'preparing' AND fence = %(fence)s;
 
+-- name: lease_ready :optional
+-- Hold a photo while its copy for fal is made; a lease that ran out counts as a crash, as above.
+UPDATE images
+SET crashes = crashes + CASE WHEN lease_until IS NULL THEN 0 ELSE 1 END,
+    lease_until = coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lease_seconds)s::float8),
+    fence = fence + 1
+WHERE id = %(image_id)s AND status = 'ready'
+  AND (lease_until IS NULL OR lease_until < coalesce(%(now)s::timestamptz, now()))
+RETURNING fence, crashes;
+
+-- name: renew_lease :exec
+UPDATE images
+SET lease_until = now() + make_interval(secs => %(lease_seconds)s::float8)
+WHERE id = %(image_id)s AND fence = %(fence)s AND lease_until IS NOT NULL;
+
+-- name: end_lease :exec
+UPDATE images
+SET lease_until = NULL, crashes = 0
+WHERE id = %(image_id)s AND fence = %(fence)s AND status = 'ready' AND lease_until IS NOT NULL;
+
 -- name: mark_lost :exec
 -- Its original is gone or not what it was: nothing is made of it, and whoever decodes it gives up.
 UPDATE images

@@ -222,18 +222,41 @@ FROM line
 WHERE user_id = %(user_id)s
 ORDER BY place;
 
--- name: next_due :one
--- What is due already and was not claimed waits for a free thread or place, not for time.
-SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
-FROM (
-    SELECT greatest(run_after, lease_until) AS due FROM processing_jobs
-    WHERE status IN ('submitting', 'processing', 'storing', 'unknown')
-    UNION ALL
-    SELECT run_after FROM processing_jobs WHERE status = 'pending' AND run_after > now()
-    UNION ALL
-    SELECT greatest(run_after, lease_until) FROM images WHERE status = 'preparing'
-) AS waiting
-WHERE due > now();
+-- name: find_due :one
+-- What there is to claim, in one question, so that a worker asks further only where something waits:
+-- most rounds find one kind. `seconds` is when more comes due; what is due already and was not
+-- claimed waits for a free thread or place, not for time.
+WITH moment AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, now()) AS now)
+SELECT EXISTS (SELECT FROM processing_jobs WHERE status = 'submitting' AND lease_until < moment.now) AS expired,
+       EXISTS (SELECT FROM webhook_events WHERE applied_at IS NULL) AS callbacks,
+       ARRAY(
+           SELECT state.status
+           FROM unnest(ARRAY['storing', 'processing', 'unknown']) AS state (status)
+           WHERE EXISTS (
+               SELECT FROM processing_jobs
+               WHERE status = state.status AND status IN ('processing', 'storing', 'unknown')
+                 AND run_after <= moment.now AND (lease_until IS NULL OR lease_until < moment.now))
+       ) AS looks,
+       EXISTS (SELECT FROM submissions
+               WHERE look_until IS NOT NULL AND (look_after <= moment.now OR look_until < moment.now)) AS late,
+       EXISTS (SELECT FROM breaker WHERE opened_at IS NOT NULL AND next_check_at <= moment.now) AS account,
+       -- In the index's order, for there are few of them, and all at the end of the table.
+       (SELECT true FROM processing_jobs WHERE status = 'pending' AND run_after <= moment.now
+        ORDER BY user_id, crashes, created_at, position LIMIT 1) IS TRUE AS pending,
+       EXISTS (SELECT FROM images
+               WHERE status = 'preparing' AND run_after <= moment.now
+                 AND (lease_until IS NULL OR lease_until < moment.now)) AS photos,
+       (SELECT extract(epoch FROM min(due) - moment.now)::float8
+        FROM (
+            SELECT greatest(run_after, lease_until) AS due FROM processing_jobs
+            WHERE status IN ('submitting', 'processing', 'storing', 'unknown')
+            UNION ALL
+            SELECT run_after FROM processing_jobs WHERE status = 'pending' AND run_after > moment.now
+            UNION ALL
+            SELECT greatest(run_after, lease_until) FROM images WHERE status = 'preparing'
+        ) AS waiting
+        WHERE due > moment.now) AS seconds
+FROM moment;
 
 -- name: lock_queue :exec
 -- Claims that count against a cap take turns; released with the transaction.
@@ -242,7 +265,8 @@ SELECT pg_advisory_xact_lock(hashtext('i2i.queue'));
 -- name: claim_send :optional
 -- The oldest pending picture of the user with the fewest in flight, if the breaker is closed, the
 -- caps leave room and every photo it needs is decoded. What was being sent when a worker
--- crashed comes after the rest and one at a time, so that only the guilty one crashes again.
+-- crashed comes after the rest and one at a time, so that only the guilty one crashes again. A photo
+-- of which a worker just makes the copy for fal is that worker's; job_id is what it then claims.
 -- The caller holds lock_queue, so that the caps hold exactly. Who waits is found by leaping from user
 -- to user in processing_jobs_pending_index: ten thousand waiting pictures are not read.
 WITH RECURSIVE waiting AS (
@@ -273,11 +297,15 @@ next AS (
         FROM processing_jobs AS job
         WHERE job.status = 'pending'
           AND job.user_id = waiting.user_id
-          AND job.run_after <= coalesce(%(now)s::timestamptz, now())
+          AND (job.run_after <= coalesce(%(now)s::timestamptz, now()) OR job.id = %(job_id)s)
+          AND (%(job_id)s::uuid IS NULL OR job.id = %(job_id)s)
           AND (job.crashes = 0 OR NOT EXISTS (
               SELECT FROM processing_jobs AS suspect
               WHERE suspect.status = 'submitting' AND suspect.crashes > 0))
-          AND EXISTS (SELECT FROM images WHERE id = job.original_image_id AND status = 'ready')
+          AND EXISTS (
+              SELECT FROM images
+              WHERE id = job.original_image_id AND status = 'ready'
+                AND (lease_until IS NULL OR lease_until < coalesce(%(now)s::timestamptz, now())))
           AND NOT EXISTS (
               SELECT FROM batch_references AS reference JOIN images ON images.id = reference.image_id
               WHERE reference.batch_id = job.batch_id AND images.status <> 'ready')

@@ -94,15 +94,11 @@ JOIN submissions AS mine ON mine.token = %(token)s
 WHERE later.endpoint = mine.endpoint AND later.sent_at > mine.sent_at
   AND later.state IN ('accepted', 'settled');
 
--- name: save_arguments :exec
-UPDATE submissions
-SET arguments = %(arguments)s, estimate = %(estimate)s
-WHERE token = %(token)s AND state = 'intent';
-
 -- name: mark_sent :exec
--- Committed before the first byte leaves.
-UPDATE submissions SET state = 'sent', sent_at = now()
-WHERE token = %(token)s AND state = 'intent' AND arguments IS NOT NULL;
+-- With exactly what will be sent; committed before the first byte leaves.
+UPDATE submissions
+SET state = 'sent', sent_at = now(), arguments = %(arguments)s, estimate = %(estimate)s
+WHERE token = %(token)s AND state = 'intent';
 
 -- name: accept :exec
 -- Keyed by the token, not by a lease: an answer that came is always saved.

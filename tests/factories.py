@@ -279,8 +279,7 @@ def make_submission(conn, *, job, user, state="intent"):
 
 def send(conn, token):
     """Mark a submission as sent."""
-    submissions.save_arguments(conn, token=token, arguments={"prompt": "x"}, estimate=None)
-    submissions.mark_sent(conn, token=token)
+    submissions.mark_sent(conn, token=token, arguments={"prompt": "x"}, estimate=None)
 
 
 def accept(conn, token):

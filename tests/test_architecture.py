@@ -33,6 +33,7 @@ MAY_HOLD_SQL = {
 
 MAY_OPEN_SOCKETS = {
     "gateways/fal.py": "the only HTTP out",
+    "gateways/deadlines.py": "shuts down what gateways/fal.py has opened",
     "gateways/s3.py": "asks the bucket that BLOB_URL names",
     "practice.py": "listens on loopback and calls back there",
     "cli/run.py": "asks its own children whether they answer",

@@ -225,6 +225,17 @@ def test_truncation_is_seen_at_upload(file, make, place):
     assert str(error) == "Cut short. The file ends in the middle; copy it again."
 
 
+@pytest.mark.parametrize("window", [1, 2, 7, 4096])
+def test_a_file_is_read_window_by_window(file, monkeypatch, window):
+    """Wherever a marker lies: also on both sides of a border."""
+    monkeypatch.setattr(imaging, "WINDOW_BYTES", window)
+    for width in range(40, 48):
+        data = pictures.jpeg(pictures.photo(size=(width, 40)))
+        assert header(file(data)).width == width
+        assert refusal(file(data[:-2])).code == "cut_short"
+        assert refusal(file(data[:-1])).code == "cut_short"
+
+
 def test_header_survives_random_damage(file):
     chance = random.Random(20)
     for make in (pictures.jpeg, pictures.png, pictures.webp):

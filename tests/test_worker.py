@@ -5,6 +5,7 @@ out and looks that are due. What a worker does at a bad moment is played by a `f
 one with something happening around its submit.
 """
 
+import logging
 import os
 import platform
 import threading
@@ -21,7 +22,7 @@ import pytest
 from house import free_port
 from psycopg_pool import ConnectionPool
 
-from i2i import __version__
+from i2i import __version__, imaging
 from i2i import worker as worker_module
 from i2i.config import LEASE_SECONDS
 from i2i.errors import FalAccount, FalTemporary, Refused
@@ -34,6 +35,8 @@ from i2i.services import batches as batch_service
 from i2i.services import images as image_service
 from i2i.services import jobs as job_service
 from i2i.services import users as user_service
+from i2i.services.copies import Copies
+from i2i.services.workflows import definition_of
 from i2i.worker import UNFETCHED, UNSTORED, Lease, LeaseLostError, Worker
 
 PHOTO = pictures.jpeg(pictures.photo(size=(320, 240)))
@@ -123,6 +126,15 @@ def photo(conn, owner, storage):
 @pytest.fixture
 def job(conn, owner, photo):
     return factories.make_job(conn, user=owner, image=photo)
+
+
+@pytest.fixture
+def copied(conn, settings, storage, photo, job):
+    """The photo's copy for fal is there already, so that a claim takes the picture at once."""
+    (definition,) = conn.execute("SELECT definition FROM workflow_versions").fetchone()
+    copies = Copies(settings, storage)
+    copies.make(photo, definition_of(definition), keep_alive=int)
+    return copies
 
 
 # --- How to look and move ---------------------------------------------------------------------
@@ -634,6 +646,7 @@ def test_what_was_not_sent_is_cancelled_at_once(conn, worker, owner, status):
     assert step(worker, later=60) == 0
 
 
+@pytest.mark.usefixtures("copied")
 def test_cancelled_while_the_inputs_go_up(conn, worker, job, owner, practice):
     (send,) = worker.claim(room=1)
     assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "asked"
@@ -684,9 +697,135 @@ def test_a_retry_is_a_new_submission(conn, settings, worker, job, owner, practic
     assert (card.charged, card.error_message) == ("yes", None)
 
 
+# --- Copies for fal, made before the claim ----------------------------------------------------
+
+
+def test_a_photo_is_held_while_its_copy_is_made(conn, make_worker, owner, photo, job, practice):
+    """Nobody else takes its pictures meanwhile, nor waits: what is next in line goes on."""
+    sibling = factories.make_job(conn, user=owner, image=photo)
+    (copy,) = make_worker().claim(room=8)
+    assert (status_of(conn, job), ledger_of(conn, job)) == ("pending", [])
+    assert make_worker().claim(room=8) == []
+    copy()
+    assert (status_of(conn, job), status_of(conn, sibling)) == ("processing", "pending")
+    (send,) = make_worker().claim(room=8)
+    assert status_of(conn, sibling) == "submitting", "the copy is there"
+    send()
+    assert [status_of(conn, each) for each in (job, sibling)] == ["processing"] * 2
+
+
+def another_photo(conn, owner, storage, *, width):
+    """Other bytes than PHOTO, for the same bytes would be the same photo."""
+    data = pictures.jpeg(pictures.photo(size=(width, 100)))
+    return factories.make_image(conn, user=owner, data=data, storage=storage, size=(width, 100))
+
+
+def test_one_photo_more_is_copied_at_once_than_there_are_decoders(
+    conn, make_worker, make_settings, database, fal_environ, owner, storage
+):
+    for number in range(4):
+        photo = another_photo(conn, owner, storage, width=100 + number)
+        factories.make_job(conn, user=owner, image=photo)
+    worker = make_worker(settings=make_settings(POSTGRES_URL=database, DECODERS="2", **fal_environ))
+    assert len(worker.claim(room=8)) == 3
+    assert len(worker.claim(room=8)) == 0
+    assert len(make_worker().claim(room=8)) == 1, "another worker takes the fourth"
+
+
+def test_who_loses_the_race_for_a_photo_takes_the_next(
+    conn, settings, database, owner, storage, photo, job
+):
+    factories.make_job(conn, user=owner, image=another_photo(conn, owner, storage, width=100))
+    seen = []
+
+    def is_late(sending):
+        seen.append(sending.original.id)
+        with psycopg.connect(database, autocommit=True) as other:
+            if len(seen) == 1:
+                images.lease_ready(other, image_id=photo.id, lease_seconds=LEASE_SECONDS)
+        return False
+
+    found = job_service.claim_send(conn, settings, has_copies=is_late)
+    assert (seen[0], found.original.id) == (photo.id, seen[1])
+
+
+def test_where_copies_cannot_be_kept_a_job_is_put_off_and_says_so(
+    conn, make_worker, settings, job, photo
+):
+    settings.data_dir.mkdir(exist_ok=True)
+    (settings.data_dir / "copies").write_text("in the way")
+    worker = make_worker()
+    assert step(worker) == 1
+    assert status_of(conn, job) == "pending"
+    assert "waits and starts by itself" in card_of(conn, job).attention
+
+
+def test_a_copy_is_made_once_for_all_who_need_it(
+    conn, worker, owner, storage, photo, practice, caplog
+):
+    caplog.set_level(logging.INFO, logger="i2i.imaging")
+    reference = another_photo(conn, owner, storage, width=100)
+    batch = factories.make_batch(
+        conn, user=owner, photos=[photo], variations=4, references=[reference]
+    )
+    for each in factories.jobs_of(conn, batch):
+        drive(worker, is_in(conn, each, "completed"))
+    originals = [line for line in caplog.messages if "original" in line]
+    assert len(originals) == 2, originals
+
+
+def test_cancelled_while_its_copy_is_made(conn, worker, job, owner, practice):
+    (copy,) = worker.claim(room=1)
+    assert job_service.cancel(conn, job_id=job.id, user_id=owner.id) == "cancelled"
+    copy()
+    assert (status_of(conn, job), ledger_of(conn, job)) == ("cancelled", [])
+    assert charges(practice) == 0
+
+
+def test_a_crash_while_a_copy_is_made_is_taken_over(conn, make_worker, job, practice):
+    """The next worker claims the picture first, which then bears the blame for further crashes."""
+    make_worker().claim(room=1)
+    assert step(make_worker(), later=30) == 0, "the lease protects it"
+    (send,) = make_worker().claim(room=1, now=datetime.now(UTC) + timedelta(seconds=50))
+    send()
+    assert status_of(conn, job) == "processing"
+    assert conn.execute("SELECT crashes, lease_until FROM images").fetchone() == (0, None)
+
+
+def test_what_has_crashed_a_worker_is_claimed_before_its_copy_is_made(conn, worker, job):
+    conn.execute("UPDATE processing_jobs SET crashes = 1")
+    (send,) = worker.claim(room=1)
+    assert status_of(conn, job) == "submitting", "so that a further crash counts"
+    send()
+    assert status_of(conn, job) == "processing"
+
+
+def test_who_comes_late_with_a_copy_sends_nothing(conn, make_worker, worker, job, practice):
+    (late,) = make_worker().claim(room=1)
+    drive(worker, is_in(conn, job, "completed"))
+    before = jobs.find(conn, job_id=job.id)
+    late()
+    assert jobs.find(conn, job_id=job.id) == before
+    assert charges(practice) == 1
+
+
+def test_no_place_is_left_once_the_copy_is_made(conn, worker, owner, job, settings):
+    """It waits on, and needs no decoding when its turn comes."""
+    (copy,) = worker.claim(room=1)
+    for _ in range(settings.max_in_flight):
+        factories.make_job(conn, user=owner, status="processing")
+    copy()
+    assert status_of(conn, job) == "pending"
+    conn.execute(
+        "UPDATE processing_jobs SET run_after = now() + interval '1 day' WHERE status = 'processing'"
+    )
+    assert worker.claim(room=8) == []
+
+
 # --- Workers that vanish or come late ---------------------------------------------------------
 
 
+@pytest.mark.usefixtures("copied")
 def test_three_crashes_before_sending_fail_a_job_for_free(conn, worker, job, practice):
     for later, status in [(100, "pending"), (200, "pending"), (300, "failed")]:
         worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=later))
@@ -698,6 +837,7 @@ def test_three_crashes_before_sending_fail_a_job_for_free(conn, worker, job, pra
     assert charges(practice) == 0
 
 
+@pytest.mark.usefixtures("copied")
 def test_a_wish_to_cancel_comes_before_the_third_crash(conn, worker, job, owner):
     for later in (100, 200, 300):
         worker.claim(room=1, now=datetime.now(UTC) + timedelta(seconds=later))
@@ -737,6 +877,7 @@ def test_an_expired_lease_while_fal_works_only_looks_again(conn, worker, job, pr
     assert charges(practice) == 1
 
 
+@pytest.mark.usefixtures("copied")
 def test_a_late_sender_does_not_send(conn, make_worker, worker, job, practice):
     (late,) = make_worker().claim(room=1)
     drive(worker, is_in(conn, job, "completed"))
@@ -1066,6 +1207,7 @@ def test_a_photo_without_a_suffix_gives_its_name_too(conn, worker, owner, storag
 # --- Held back before it is sent --------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("status", [401, 402, 403])
 @pytest.mark.parametrize("moment", ["upload", "submit"])
 def test_a_refused_account_fails_nothing(
@@ -1089,7 +1231,7 @@ def test_a_refused_account_fails_nothing(
     first()
     second()
     every = (job, claimed, waiting)
-    assert breaker.find(conn, user_id=owner.id).waiting == 3
+    assert breaker.find_for_bar(conn, user_id=owner.id).waiting == 3
     assert [status_of(conn, each) for each in every] == ["pending"] * 3
     assert charges(practice) == 0
     assert step(make_worker()) == 0
@@ -1187,6 +1329,7 @@ def test_a_cancel_and_then_a_refusal_end_it(conn, make_worker, settings, job, ow
     assert card_of(conn, job).charged == "no"
 
 
+@pytest.mark.usefixtures("copied")
 def test_nothing_is_sent_for_who_lost_the_whitelist(conn, worker, job, owner, photo, practice):
     (send,) = worker.claim(room=1)
     user_service.set_whitelisted(conn, email=owner.email, is_whitelisted=False)
@@ -1454,29 +1597,45 @@ def test_an_id_that_fal_forgets_for_good_is_written_off(conn, worker, job, pract
 # --- What the worker leaves to others ---------------------------------------------------------
 
 
-def test_the_lease_is_kept_while_a_picture_is_decoded(conn, worker, job, settings, monkeypatch):
+def test_a_lease_is_renewed_now_and_then(conn, worker, job, settings, monkeypatch, caplog):
     sending = job_service.claim_send(conn, settings)
-    lease = Lease(worker._pool, job_id=job.id, fence=sending.task.fence)
-    monkeypatch.setattr(worker_module, "RENEW_SECONDS", 0.01)
+    lease = Lease(worker._pool, jobs.renew_lease, job_id=job.id, fence=sending.task.fence)
 
     def lease_until():
         return conn.execute("SELECT lease_until FROM processing_jobs").fetchone()[0]
 
-    with lease.kept():
-        first, end = lease_until(), time.monotonic() + 60
-        assert (first - datetime.now(UTC)).total_seconds() <= LEASE_SECONDS
-        while lease_until() == first:
-            assert time.monotonic() < end, "it is never renewed"
+    first = lease_until()
+    lease()
+    assert lease_until() == first, "it is new"
+    monkeypatch.setattr(worker_module, "RENEW_SECONDS", 0.0)
+    lease()
+    assert first < lease_until() <= datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
+    with ConnectionPool("host=127.0.0.1 port=1", open=False) as closed:
+        closed.close()
+        Lease(closed, jobs.renew_lease, job_id=job.id, fence=sending.task.fence)()
+    assert "lease not renewed" in caplog.text, "and the work goes on"
     conn.execute("UPDATE processing_jobs SET fence = fence + 1")
-    with pytest.raises(LeaseLostError), lease.kept():
-        raise AssertionError("it belongs to somebody else")
+    with pytest.raises(LeaseLostError):
+        lease()
+
+
+def test_the_lease_is_asked_for_while_a_picture_is_decoded(
+    make_worker, conn, job, storage, photo, settings, monkeypatch
+):
+    """A step whose row goes to another worker meanwhile ends its child and says nothing to fal."""
+    monkeypatch.setattr(worker_module, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(imaging, "KEEP_ALIVE_SECONDS", 0.0)
+    (copy,) = make_worker().claim(room=1)
+    conn.execute("UPDATE images SET fence = fence + 1")
+    copy()
+    assert (status_of(conn, job), ledger_of(conn, job)) == ("pending", [])
 
 
 def test_the_next_look_is_announced(conn, worker, job):
-    assert jobs.next_due(conn).seconds is None
+    assert jobs.find_due(conn).seconds is None
     step(worker)
-    assert 0 < jobs.next_due(conn).seconds <= 1
-    assert worker._pause() <= 1
+    assert worker.claim(room=8) == []
+    assert 0 < jobs.find_due(conn).seconds <= worker._pause() <= 1
 
 
 def test_released_and_retried_batches_reach_the_worker(

@@ -17,11 +17,10 @@ import json
 import re
 import socket
 import ssl
-import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -43,6 +42,7 @@ from i2i.errors import (
     FalTemporary,
     FalUnclear,
 )
+from i2i.gateways.deadlines import Deadlines
 
 OUTPUTS_EXPIRE_SECONDS = 604_800
 """Seven days: how long fal keeps inputs and outputs of ours."""
@@ -554,6 +554,7 @@ class HttpFal:
         self._max_output_bytes = max_output_bytes
         self._resolve = resolver
         self._tls = tls
+        self._deadlines = Deadlines()
         self.silent = False
 
     def upload(
@@ -911,19 +912,11 @@ class HttpFal:
         public: bool = False,
         before_send: Callable[[], None] | None = None,
     ) -> Iterator[tuple[BaseHTTPResponse, float]]:
-        """One request on one new connection; gives the answer's head and the deadline.
-
-        A timer shuts the socket down at the deadline: time-outs of a socket bound one read, and a
-        server that drips would never meet them.
-        """
+        """One request on one new connection; gives the answer's head and the deadline."""
         deadline = time.monotonic() + seconds
         place = _split(url)
         connection = self._connect(place, deadline=deadline, public=public)
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, [connection.sock])
-        timer.daemon = True
-        timer.start()
-        response: BaseHTTPResponse | None = None
-        try:
+        with closing(connection), self._deadlines.cutting(connection.sock, deadline):
             if before_send is not None:
                 before_send()
             if time.monotonic() > deadline:
@@ -941,12 +934,8 @@ class HttpFal:
                 raise _NoAnswerError(
                     _clean(f"{type(error).__name__}: {error}"), sent=True
                 ) from error
-            yield response, deadline
-        finally:
-            timer.cancel()
-            if response is not None:
-                response.close()
-            connection.close()
+            with closing(response):
+                yield response, deadline
 
     def _connect(self, place: _Place, *, deadline: float, public: bool) -> HTTPConnection:
         """Connect to one of the addresses that the name has now, and to no other."""
@@ -1034,15 +1023,6 @@ class HttpFal:
 def _system_tls() -> ssl.SSLContext:
     """The system's certificates, read once and only where https is spoken."""
     return ssl.create_default_context()
-
-
-def _cut(sock: socket.socket) -> None:
-    """End a connection from the timer's thread; the reader wakes with an error or an early end."""
-    try:
-        # Not SSLSocket.shutdown, which takes the TLS object away under the reader's feet.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        return
 
 
 def _chunks(response: BaseHTTPResponse, *, deadline: float, most: int) -> Iterator[bytes]:

@@ -136,7 +136,15 @@ def _s3_storage(blob_url: str, *, data_dir: Path) -> Storage:
 
 def incoming(data_dir: Path) -> Path:
     """The folder for what is on its way: uploads, downloads, copies in the making."""
-    folder = data_dir / "incoming"
+    return _private(data_dir / "incoming")
+
+
+def outgoing(data_dir: Path) -> Path:
+    """The folder for copies that wait to be sent to fal."""
+    return _private(data_dir / "copies")
+
+
+def _private(folder: Path) -> Path:
     with _failures("The folder of DATA_DIR cannot be made."):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
@@ -179,6 +187,23 @@ def sweep(folder: Path, *, older_than: float) -> int:
                     entry.unlink()
                 removed += 1
     return removed
+
+
+def trim(folder: Path, *, most_bytes: int) -> None:
+    """Remove the oldest files of a folder, not of those in it, until the others fit."""
+    with _failures("The oldest files cannot be removed."):
+        found = []
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # somebody else removed it
+                if path.is_file():
+                    stat = path.stat()
+                    found.append((stat.st_mtime, stat.st_size, path))
+        left = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if left <= most_bytes:
+                return
+            path.unlink(missing_ok=True)
+            left -= size
 
 
 def storage_error(error: OSError, otherwise: str) -> StorageError:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from i2i.models import Count, Image, ImageBytes, PrepareTask, ResultFile, StoredImage
+from i2i.models import Count, Image, ImageBytes, ImageLease, PrepareTask, ResultFile, StoredImage
 from i2i.sql import load
 
 SQL = load("images")
@@ -188,6 +188,24 @@ def claim_preparing(
     conn: Connection[Any], *, lease_seconds: float, now: datetime | None = None
 ) -> PrepareTask | None:
     return SQL["claim_preparing"].optional(conn, PrepareTask, lease_seconds=lease_seconds, now=now)
+
+
+def lease_ready(
+    conn: Connection[Any], *, image_id: UUID, lease_seconds: float, now: datetime | None = None
+) -> ImageLease | None:
+    return SQL["lease_ready"].optional(
+        conn, ImageLease, image_id=image_id, lease_seconds=lease_seconds, now=now
+    )
+
+
+def renew_lease(conn: Connection[Any], *, image_id: UUID, fence: int, lease_seconds: float) -> int:
+    return SQL["renew_lease"].execute(
+        conn, image_id=image_id, fence=fence, lease_seconds=lease_seconds
+    )
+
+
+def end_lease(conn: Connection[Any], *, image_id: UUID, fence: int) -> int:
+    return SQL["end_lease"].execute(conn, image_id=image_id, fence=fence)
 
 
 def finish_preparing(

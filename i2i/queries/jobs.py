@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from i2i.models import (
     AttentionCount,
     Count,
+    Due,
     ExpiredTask,
     FalTask,
     FilmFrame,
@@ -19,7 +20,6 @@ from i2i.models import (
     JobEvent,
     JobParameters,
     JobVersion,
-    NextDue,
     ParentResult,
     Place,
     QueueCount,
@@ -159,8 +159,8 @@ def list_places(conn: Connection[Any], *, user_id: UUID) -> list[Place]:
     return SQL["list_places"].many(conn, Place, user_id=user_id)
 
 
-def next_due(conn: Connection[Any]) -> NextDue:
-    return SQL["next_due"].one(conn, NextDue)
+def find_due(conn: Connection[Any], *, now: datetime | None = None) -> Due:
+    return SQL["find_due"].one(conn, Due, now=now)
 
 
 def lock_queue(conn: Connection[Any]) -> int:
@@ -173,14 +173,17 @@ def claim_send(
     lease_seconds: float,
     max_in_flight: int,
     max_per_user: int | None,
+    job_id: UUID | None = None,
     now: datetime | None = None,
 ) -> SendTask | None:
+    """The next in line; or the one named, if it may go, due or not."""
     return SQL["claim_send"].optional(
         conn,
         SendTask,
         lease_seconds=lease_seconds,
         max_in_flight=max_in_flight,
         max_per_user=max_per_user,
+        job_id=job_id,
         now=now,
     )
 

@@ -83,16 +83,12 @@ def list_later_tokens(conn: Connection[Any], *, token: str) -> Tokens:
     return SQL["list_later_tokens"].one(conn, Tokens, token=token)
 
 
-def save_arguments(
+def mark_sent(
     conn: Connection[Any], *, token: str, arguments: Mapping[str, Any], estimate: Decimal | None
 ) -> int:
-    return SQL["save_arguments"].execute(
+    return SQL["mark_sent"].execute(
         conn, token=token, arguments=Jsonb(arguments), estimate=estimate
     )
-
-
-def mark_sent(conn: Connection[Any], *, token: str) -> int:
-    return SQL["mark_sent"].execute(conn, token=token)
 
 
 def accept(

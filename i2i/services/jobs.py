@@ -7,11 +7,12 @@ changes no row means that somebody else owns the job by now: the caller simply s
 import logging
 import random
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -51,7 +52,7 @@ LONGEST_NOTE = 1000
 LOST = "Answer lost. We are looking for it at the provider."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sending:
     """A claimed job and all that its request is made of."""
 
@@ -60,89 +61,149 @@ class Sending:
     original: Image
     references: Sequence[Image]
 
-    @property
+    @cached_property
     def definition(self) -> Definition:
         """The workflow version's; InvalidWorkflow when this release cannot read it any more."""
         return definition_of(self.task.definition)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copying:
+    """The next picture in line, not claimed: first its copies for fal are made, and its photo held.
+
+    `crashes` of workers that did so before; then it is claimed without, so that it bears the blame.
+    """
+
+    job_id: UUID
+    definition: Definition
+    original: Image
+    references: Sequence[Image]
+    fence: int
+    crashes: int
 
 
 # --- sending
 
 
 def claim_send(
-    conn: Connection[Any], settings: Settings, *, now: datetime | None = None
-) -> Sending | None:
-    """Take the fairest pending job and record the intent to send it; None when none may go."""
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    has_copies: Callable[[Sending], bool] = lambda _sending: True,
+    now: datetime | None = None,
+) -> Sending | Copying | None:
+    """Take the fairest pending job and record the intent to send it; None when none may go.
+
+    Where copies for fal are not there yet, its photo is held instead, and the job goes on waiting.
+    """
+    while True:
+        with conn.transaction() as claim:
+            sending = _claim(conn, settings, now=now)
+            if sending is None or has_copies(sending):
+                return sending and _intend(conn, sending)
+            raise Rollback(claim)
+        photo = sending.original
+        lease = images.lease_ready(conn, image_id=photo.id, lease_seconds=LEASE_SECONDS, now=now)
+        if lease is not None:
+            return Copying(
+                job_id=sending.task.id,
+                definition=sending.definition,
+                original=photo,
+                references=sending.references,
+                fence=lease.fence,
+                crashes=lease.crashes,
+            )
+        # Another worker was first, so the next in line has another photo.
+
+
+def claim_copied(conn: Connection[Any], settings: Settings, copying: Copying) -> Sending | None:
+    """Let the photo go and take its job, if that may still go; None where it may not."""
     with conn.transaction():
-        jobs.lock_queue(conn)
-        task = jobs.claim_send(
-            conn,
-            lease_seconds=LEASE_SECONDS,
-            max_in_flight=settings.max_in_flight,
-            max_per_user=settings.max_in_flight_per_user,
-            now=now,
-        )
-        if task is None:
-            return None
-        original = images.find(conn, image_id=task.original_image_id, user_id=task.user_id)
-        if original is None:  # pragma: no cover - a foreign key forbids it
-            raise LookupError(f"job {task.id} names a photo that is gone")
-        token = secrets.token_hex(16)
-        submissions.create(
-            conn,
-            job_id=task.id,
-            user_id=task.user_id,
-            user_email=task.email,
-            workflow_version_id=task.workflow_version_id,
-            # A stored version may be broken; it fails its job later, and nobody else's.
-            endpoint=str(task.definition.get("fal_endpoint", "")),
-            token=token,
-        )
-        return Sending(
-            task=task,
-            token=token,
-            original=original,
-            references=images.find_references(conn, batch_id=task.batch_id),
-        )
+        if images.end_lease(conn, image_id=copying.original.id, fence=copying.fence):
+            sending = _claim(conn, settings, job_id=copying.job_id)
+            return sending and _intend(conn, sending)
+    return None
 
 
-def save_arguments(
+def _claim(
+    conn: Connection[Any],
+    settings: Settings,
+    *,
+    job_id: UUID | None = None,
+    now: datetime | None = None,
+) -> Sending | None:
+    jobs.lock_queue(conn)
+    task = jobs.claim_send(
+        conn,
+        lease_seconds=LEASE_SECONDS,
+        max_in_flight=settings.max_in_flight,
+        max_per_user=settings.max_in_flight_per_user,
+        job_id=job_id,
+        now=now,
+    )
+    if task is None:
+        return None
+    original = images.find(conn, image_id=task.original_image_id, user_id=task.user_id)
+    if original is None:  # pragma: no cover - a foreign key forbids it
+        raise LookupError(f"job {task.id} names a photo that is gone")
+    return Sending(
+        task=task,
+        token=secrets.token_hex(16),
+        original=original,
+        references=images.find_references(conn, batch_id=task.batch_id),
+    )
+
+
+def _intend(conn: Connection[Any], sending: Sending) -> Sending:
+    """Write the submission before anything of it leaves."""
+    task = sending.task
+    submissions.create(
+        conn,
+        job_id=task.id,
+        user_id=task.user_id,
+        user_email=task.email,
+        workflow_version_id=task.workflow_version_id,
+        # A stored version may be broken; it fails its job later, and nobody else's.
+        endpoint=str(task.definition.get("fal_endpoint", "")),
+        token=sending.token,
+    )
+    return sending
+
+
+def begin_send(
     conn: Connection[Any], sending: Sending, *, urls: Sequence[str]
-) -> Mapping[str, Any]:
-    """Render the request for inputs at `urls` (photo first) and keep exactly what will be sent."""
+) -> Mapping[str, Any] | None:
+    """Make the request for inputs at `urls` (photo first), and commit it before its first byte.
+
+    None, and nothing may be sent, when the job was cancelled meanwhile (it ends here, free), when
+    the breaker has opened (it waits again), or when it belongs to another worker.
+
+    Raises:
+        InvalidWorkflow: the request cannot be made of them.
+    """
+    task = sending.task
     arguments = forms.render_request(
         sending.definition.request_template,
-        parameters=sending.task.parameters,
+        parameters=task.parameters,
         image_urls=urls[:1],
         references=urls[1:],
     )
     price = forms.estimate(
         sending.definition,
-        parameters=sending.task.parameters,
+        parameters=task.parameters,
         width=sending.original.width,
         height=sending.original.height,
     )
-    submissions.save_arguments(conn, token=sending.token, arguments=arguments, estimate=price)
-    return arguments
-
-
-def begin_send(conn: Connection[Any], sending: Sending) -> bool:
-    """Commit that the request is on its way, before its first byte; False: do not send.
-
-    False when the job was cancelled meanwhile (it ends here, free), when the breaker has opened
-    (it waits again), or when it belongs to another worker.
-    """
-    task = sending.task
     with conn.transaction():
         if jobs.lock_sendable(
             conn, job_id=task.id, fence=task.fence, lease_seconds=LEASE_SECONDS
-        ) and submissions.mark_sent(conn, token=sending.token):
-            return True
+        ) and submissions.mark_sent(conn, token=sending.token, arguments=arguments, estimate=price):
+            return arguments
         if jobs.cancel_sending(conn, job_id=task.id, fence=task.fence) or jobs.return_to_pending(
             conn, job_id=task.id, fence=task.fence, crashes=task.crashes, delay_seconds=0
         ):
             submissions.abandon(conn, token=sending.token, detail="held back before it was sent")
-    return False
+    return None
 
 
 def accept(conn: Connection[Any], *, job_id: UUID, token: str, accepted: Accepted) -> bool:

@@ -249,5 +249,19 @@ def test_sweep_removes_only_what_is_old(tmp_path):
     assert files(folder) == ["new"]
 
 
+def test_trim_removes_the_oldest_until_the_rest_fits(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"xxxx")
+    for age, name in enumerate(["new", "older", "oldest"]):
+        (tmp_path / name).write_bytes(b"xx")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    storage.trim(tmp_path, most_bytes=6)
+    assert files(tmp_path) == ["folder/file", "new", "older", "oldest"]
+    storage.trim(tmp_path, most_bytes=5)
+    assert files(tmp_path) == ["folder/file", "new", "older"]
+    storage.trim(tmp_path, most_bytes=1)
+    assert files(tmp_path) == ["folder/file"]
+
+
 def test_incoming_is_private(tmp_path):
     assert storage.incoming(tmp_path / "fresh").stat().st_mode & 0o777 == 0o700

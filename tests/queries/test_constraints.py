@@ -27,7 +27,10 @@ CHECKS = {
     "images_status_known": "UPDATE images SET status = 'lovely', has_preview = false WHERE id = %(image)s",
     "images_rejection_explained": "UPDATE images SET rejection = 'No.' WHERE id = %(image)s",
     "images_preview_needs_ready": "UPDATE images SET status = 'preparing' WHERE id = %(image)s",
-    "images_lease_only_while_preparing": "UPDATE images SET lease_until = now() WHERE id = %(image)s",
+    "images_lease_only_while_decoded": (
+        "UPDATE images SET lease_until = now(), status = 'rejected', rejection = 'No.',"
+        " has_preview = false WHERE id = %(image)s"
+    ),
     "images_size_known": "UPDATE images SET width = NULL WHERE id = %(image)s",
     "images_lost_is_rejected": "UPDATE images SET lost_at = now() WHERE id = %(image)s",
     "workflow_configs_id_shape": "UPDATE workflow_configs SET id = 'Basic' WHERE id = 'unused'",

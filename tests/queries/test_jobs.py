@@ -1,5 +1,6 @@
 """Reading jobs: batch pages, places in the queue; and what claims look at."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import factories
@@ -124,22 +125,22 @@ def test_what_crashed_its_worker_is_sent_after_the_rest_and_alone(conn, owner):
 
 
 def test_the_next_due_is_the_soonest_of_all(conn, owner):
-    assert jobs.next_due(conn).seconds is None
+    assert jobs.find_due(conn).seconds is None
     factories.make_job(conn, user=owner)
-    assert jobs.next_due(conn).seconds is None, "it waits for a place, not for time"
+    assert jobs.find_due(conn).seconds is None, "it waits for a place, not for time"
     conn.execute("UPDATE processing_jobs SET run_after = now() + interval '50 seconds'")
-    assert jobs.next_due(conn).seconds == 50
+    assert jobs.find_due(conn).seconds == 50
     factories.make_image(conn, user=owner, status="preparing")
     conn.execute(
         "UPDATE images SET lease_until = now() + interval '20 s' WHERE status = 'preparing'"
     )
-    assert jobs.next_due(conn).seconds == 20
+    assert jobs.find_due(conn).seconds == 20
     processing = factories.make_job(conn, user=owner, status="processing")
     conn.execute(
         "UPDATE processing_jobs SET run_after = now() + interval '7 s' WHERE id = %s",
         [processing.id],
     )
-    assert jobs.next_due(conn).seconds == 7
+    assert jobs.find_due(conn).seconds == 7
 
 
 def test_places_are_the_order_of_sending(conn, owner, other, admin):
@@ -161,3 +162,29 @@ def test_places_are_the_order_of_sending(conn, owner, other, admin):
         sent.append(task.id)
     assert [told[job_id].place for job_id in sent] == list(range(1, 10))
     assert jobs.list_places(conn, user_id=owner.id) == []
+
+
+def test_what_can_be_claimed_is_known_in_one_question(conn, owner):
+    nothing = {"expired", "callbacks", "late", "account", "pending", "photos"}
+
+    def due(**later):
+        found = asdict(jobs.find_due(conn, now=datetime.now(UTC) + timedelta(**later)))
+        return found.pop("looks"), {name for name in nothing if found[name]}
+
+    assert due() == ([], set())
+    for status in ("storing", "processing", "unknown"):
+        factories.make_job(conn, user=owner, status=status)
+    assert due(minutes=5) == (["storing", "processing", "unknown"], set())
+    jobs.claim_fal(conn, status="processing", page_size=1, lease_seconds=45)
+    assert due(seconds=5)[0] == ["storing", "unknown"], "leased"
+    assert due(seconds=50)[0] == ["storing", "processing", "unknown"], "its worker vanished"
+    job = factories.make_job(conn, user=owner)
+    assert due()[1] == {"pending"}
+    factories.claim(conn, job)
+    assert due()[1] == set()
+    assert due(minutes=5)[1] == {"expired"}
+    factories.make_image(conn, user=owner, status="preparing")
+    assert due()[1] == {"photos"}
+    breaker.trip(conn, reason="balance")
+    assert due()[1] == {"photos"}
+    assert due(seconds=61)[1] == {"photos", "account", "expired"}

@@ -23,10 +23,9 @@ def state_of(conn, job):
 def attempts(conn, token):
     """Every transition that may be tried on a submission."""
     return {
-        "save_arguments": lambda: submissions.save_arguments(
+        "mark_sent": lambda: submissions.mark_sent(
             conn, token=token, arguments={"prompt": "y"}, estimate=Decimal(1)
         ),
-        "mark_sent": lambda: submissions.mark_sent(conn, token=token),
         "accept": lambda: submissions.accept(
             conn, token=token, request_id="r", status_url="s", response_url="r", cancel_url="c"
         ),
@@ -46,7 +45,7 @@ def attempts(conn, token):
 
 
 LEGAL = {
-    "intent": {"save_arguments", "mark_sent", "abandon"},
+    "intent": {"mark_sent", "abandon"},
     "sent": {"accept", "reject", "lose_answer", "settle"},
     "unknown": {"accept", "reject", "prove_absent", "settle"},
     "accepted": {"lose_answer", "save_outputs", "settle"},
@@ -58,8 +57,6 @@ LEGAL = {
 def test_legal_transitions(conn, owner, job, state):
     first = "sent" if state == "unknown" else state
     token = factories.make_submission(conn, job=job, user=owner, state=first)
-    if state == "intent":
-        submissions.save_arguments(conn, token=token, arguments={"prompt": "x"}, estimate=None)
     if state == "unknown":
         submissions.lose_answer(conn, token=token, http_status=None, detail="lost")
     worked = set()
@@ -69,12 +66,6 @@ def test_legal_transitions(conn, owner, job, state):
                 worked.add(name)
     assert worked == LEGAL[state]
     assert state_of(conn, job) == [state]
-
-
-def test_nothing_is_sent_without_its_arguments(conn, owner, job):
-    token = factories.make_submission(conn, job=job, user=owner)
-    assert submissions.mark_sent(conn, token=token) == 0
-    assert state_of(conn, job) == ["intent"]
 
 
 def test_witnesses_were_sent_later_to_the_same_place_and_arrived(conn, owner):

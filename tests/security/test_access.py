@@ -31,10 +31,11 @@ def ask(client, method, route, things, *, accept="text/html", more=(), **headers
 WITHOUT_OWNER = {
     "a worker's step, which holds the row by its fence": (
         "images.claim_preparing images.finish_preparing images.reject images.postpone_preparing"
+        " images.lease_ready images.renew_lease images.end_lease"
         " jobs.claim_send jobs.claim_fal jobs.claim_expired jobs.renew_lease jobs.lock_sendable"
         " jobs.return_to_pending jobs.accept jobs.lose_answer jobs.keep_waiting jobs.postpone"
         " jobs.begin_storing jobs.complete jobs.fail jobs.cancel_sending jobs.cancel_at_fal"
-        " jobs.ask_cancel_late jobs.reopen jobs.next_due jobs.fail_of_image"
+        " jobs.ask_cancel_late jobs.reopen jobs.find_due jobs.fail_of_image"
         " jobs.explain_withheld images.add_further_output"
         " trash.list_images_of_jobs trash.purge_jobs trash.purge_images trash.purge_batches"
     ),

@@ -53,9 +53,8 @@ def test_nothing_is_claimed_while_it_is_open(conn, settings, owner):
 def test_what_was_claimed_before_is_given_back(conn, settings, owner):
     job = factories.make_job(conn, user=owner)
     sending = job_service.claim_send(conn, settings)
-    job_service.save_arguments(conn, sending, urls=["https://v3.fal.media/1"])
     breaker.trip(conn, error=FalAccount("no", http_status=402))
-    assert not job_service.begin_send(conn, sending)
+    assert job_service.begin_send(conn, sending, urls=["https://v3.fal.media/1"]) is None
     waiting = jobs.find(conn, job_id=job.id)
     assert (waiting.status, waiting.crashes) == ("pending", 0)
     assert conn.execute("SELECT state, sent_at FROM submissions").fetchall() == [

@@ -139,7 +139,7 @@ def test_only_a_lost_answer_is_looked_for_again(conn, owner, job_in, status):
     conn.execute("UPDATE processing_jobs SET run_after = now() + interval '1 hour'")
     if status == "unknown":
         service.look_again(conn, job_id=job.id, user_id=owner.id)
-        assert jobs.next_due(conn).seconds is None, "due at once"
+        assert jobs.find_due(conn).seconds is None, "due at once"
     else:
         with pytest.raises(Refused):
             service.look_again(conn, job_id=job.id, user_id=owner.id)

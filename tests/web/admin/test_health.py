@@ -35,8 +35,7 @@ def refuse(conn, user, *, detail, prompt=SECRET):
     job = factories.make_job(conn, user=user)
     fence = factories.claim(conn, job)
     token = factories.make_submission(conn, job=job, user=user)
-    submissions.save_arguments(conn, token=token, arguments={"prompt": prompt}, estimate=None)
-    submissions.mark_sent(conn, token=token)
+    submissions.mark_sent(conn, token=token, arguments={"prompt": prompt}, estimate=None)
     submissions.reject(
         conn, token=token, http_status=422, error_type="content_policy_violation", detail=detail
     )
