@@ -54,9 +54,13 @@ class Scrapes:
                 return answered - since
         return None
 
-    def newest(self):
-        """The numbers of the last answer that came with a database."""
-        told = [found for _, _, found in list(self.taken) if found and found["i2i_database_up"]]
+    def newest(self, *, since=0.0):
+        """The numbers of the last answer that came with a database, if it was asked for since then."""
+        told = [
+            found
+            for begun, _, found in list(self.taken)
+            if begun >= since and found and found["i2i_database_up"]
+        ]
         return told[-1] if told else {}
 
     @property

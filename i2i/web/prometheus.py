@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -83,7 +83,7 @@ class Meter:
 
 
 class _Site(Collector):
-    """Gauges and counters of the whole site, the same from every machine."""
+    """Gauges of the whole site, the same from every machine."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -133,14 +133,15 @@ def _of_jobs(standing: Health, *, limit: int) -> Iterator[Metric]:
 
 
 def _of_money(standing: Health, sent: list[SubmissionCount], *, limit: int) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
+    # Gauges, all of them: a lost answer may be found, and a charge become known, long afterwards.
+    requests = GaugeMetricFamily(
         "i2i_submissions", "Paid requests by what became of them.", labels=["outcome", "charged"]
     )
     for each in sent:
         requests.add_metric([each.outcome, each.charged], each.count)
     yield requests
     charged = float(sum(each.cost for each in sent if each.charged == "yes"))
-    yield CounterMetricFamily("i2i_charged_dollars", "What fal has charged for.", value=charged)
+    yield _gauge("i2i_charged_dollars", "What fal has charged for.", charged)
     perhaps = float(sum(each.cost for each in sent if each.charged == "unknown"))
     yield _gauge("i2i_perhaps_charged_dollars", "What it has perhaps charged for.", perhaps)
     yield _gauge("i2i_pictures_today", "Pictures of this day, UTC.", standing.counted_today)

@@ -61,17 +61,14 @@ def total(found, name, *labels):
     )
 
 
-def some(*what):
-    return lambda found, _before: total(found, *what) > 0
-
-
 def more(*what):
     """More than before it happened."""
     return lambda found, before: total(found, *what) > total(before, *what)
 
 
-def none(name):
-    return lambda found, _before: found.get(name) == 0
+def gone(name):
+    """Some of it before."""
+    return lambda found, before: found.get(name) == 0 < total(before, name)
 
 
 def silent(process):
@@ -83,30 +80,19 @@ def silent(process):
     return shows
 
 
-def waiting(found, _before):
-    """Nothing is sent, so who waits grows older."""
-    oldest = total(found, "i2i_jobs_oldest_seconds", "status=pending")
-    return found.get("i2i_breaker_open") == 1 and oldest > 5
-
-
 SHOWN = {
-    "PostgreSQL is down": none("i2i_database_up"),
+    "PostgreSQL is down": gone("i2i_database_up"),
     "a page failed": more("i2i_http_requests_total", "status=503"),
-    "fal is out of reach": some("i2i_worker_trouble"),
-    "an answer was lost": some("i2i_jobs", "status=unknown"),
-    "a person is asked": some("i2i_jobs_attention"),
-    "a picture was perhaps charged": some(
-        "i2i_submissions_total", "charged=unknown", "outcome=unknown"
-    ),
-    "sending is paused": some("i2i_breaker_open"),
-    "a request was refused, uncharged": more(
-        "i2i_submissions_total", "charged=no", "outcome=rejected"
-    ),
-    "the queue grows older": waiting,
+    "fal is out of reach": more("i2i_worker_trouble"),
+    "an answer was lost": more("i2i_jobs", "status=unknown"),
+    "a person is asked": more("i2i_jobs_attention"),
+    "a picture was perhaps charged": more("i2i_submissions", "charged=unknown", "outcome=unknown"),
+    "sending is paused": more("i2i_breaker_open"),
+    "a request was refused, uncharged": more("i2i_submissions", "charged=no", "outcome=rejected"),
     "a killed worker is silent": silent("?"),  # known when it is killed
-    "no worker is there": none("i2i_workers"),
+    "no worker is there": gone("i2i_workers"),
 }
-"""How each failure must look to Prometheus, in a scrape after it and compared with one before."""
+"""How each failure must look to Prometheus: a scrape after it, compared with the last one before."""
 
 
 def parse():
@@ -305,22 +291,30 @@ class Chaos:
         self.misbehave()
 
     def hit_silence(self):
-        """The practice server goes with an answer on its lips, and stays away until that is seen."""
+        """The practice server goes with answers on its lips, and stays away until that is seen.
+
+        Several, for an answer that was lost before may just be found.
+        """
         seen = [
             "fal is out of reach",
             "an answer was lost",
             "a person is asked",
             "a picture was perhaps charged",
         ]
-        before = self.hanging()
-        self.spoil("hang", count=1)
+        wait_until(self.fal_is_reached, what="a scrape without trouble")
+        until = self.hanging() + 3
+        self.spoil("hang", count=3)
         self.ask_for_more()
-        wait_until(lambda: self.hanging() > before, what="a request without an answer")
+        wait_until(lambda: self.hanging() >= until, what="requests without an answer")
         self.happens(*seen)
         self.house.kill("practice")
         self.until_shown(*seen)
         self.house.start_practice()
         self.misbehave()
+
+    def fal_is_reached(self):
+        """As the last scrape has it."""
+        return total(self.scrapes.newest(), "i2i_worker_trouble") == 0
 
     def hanging(self):
         """How many requests got no answer so far."""
@@ -328,7 +322,7 @@ class Chaos:
 
     def hit_account(self):
         """One answer says so, and sending pauses for a minute."""
-        seen = ["sending is paused", "a request was refused, uncharged", "the queue grows older"]
+        seen = ["sending is paused", "a request was refused, uncharged"]
         self.happens(*seen)
         self.spoil("locked", count=1)
         self.ask_for_more()
@@ -351,8 +345,11 @@ class Chaos:
     # --- what Prometheus sees
 
     def happens(self, *failures):
+        """They will now; what is looked for afterwards is compared with a scrape of just now."""
+        begin = time.monotonic()
+        before = wait_until(lambda: self.scrapes.newest(since=begin), what="a scrape before")
         for each in failures:
-            self.since[each], self.before[each] = time.monotonic(), self.scrapes.newest()
+            self.since[each], self.before[each] = time.monotonic(), before
 
     def until_shown(self, *failures):
         """Wait; what is never shown is told at the end."""
